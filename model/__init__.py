@@ -1,0 +1,1 @@
+"""The model host: serves one language model over HTTP. Never imports `api`."""
