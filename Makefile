@@ -1,0 +1,97 @@
+# The only entrance to the project. `make help` lists what there is.
+.NOTPARALLEL:
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV ?= .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+# What a user may change on the command line or in the environment.
+MODEL ?=
+DEVICE ?= auto
+API_PORT ?= 8000
+MODEL_PORT ?= 8001
+TORCH ?= auto
+CLUSTER_NAME ?= qna
+NAMESPACE ?= qna
+PYTEST_ARGS ?=
+export TORCH CLUSTER_NAME NAMESPACE
+
+.PHONY: help run test check format openapi demo-model demo-eval \
+	cluster cluster-down images deploy e2e clean
+
+help: ## List every target
+	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+# ---- environment ------------------------------------------------------------------------------
+$(VENV)/bin/python:
+	@$(PYTHON) scripts/check_python.py
+	@echo "Making the environment $(VENV)"
+	@$(PYTHON) -m venv $(VENV) || { echo "python3 -m venv failed; on Debian and Ubuntu: apt install python3-venv" >&2; rm -rf $(VENV); exit 1; }
+
+$(VENV)/.run: requirements/torch.txt requirements/model.txt requirements/api.txt constraints.txt scripts/install_torch.sh | $(VENV)/bin/python
+	@echo "Installing torch ($(TORCH)): the largest part, a few minutes at most"
+	@PYTHON=$(PY) bash scripts/install_torch.sh
+	@echo "Installing the model host and the API server"
+	@$(PIP) -r requirements/model.txt -r requirements/api.txt
+	@touch $@
+
+$(VENV)/.test: requirements/test.txt $(VENV)/.run
+	@echo "Installing what the tests need"
+	@$(PIP) -r requirements/test.txt
+	@touch $@
+
+$(VENV)/.check: requirements/check.txt $(VENV)/.test
+	@echo "Installing what the checks need"
+	@$(PIP) -r requirements/check.txt
+	@touch $@
+
+# ---- on a laptop ------------------------------------------------------------------------------
+run: $(VENV)/.run ## Start both servers and print where to ask (MODEL=, DEVICE=, API_PORT=, MODEL_PORT=)
+	@MODEL="$(MODEL)" MODEL_HOST_DEVICE="$(DEVICE)" exec $(PY) scripts/run.py --api-port "$(API_PORT)" --model-port "$(MODEL_PORT)"
+
+test: $(VENV)/.test ## Run every test that needs no cluster
+	@$(PY) -m pytest -m "not e2e" $(PYTEST_ARGS)
+
+check: $(VENV)/.check ## Format, lint, types, import rules, charts, Dockerfiles
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/mypy
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" lint-imports
+	@bash scripts/check_charts.sh
+
+format: $(VENV)/.check ## Write the code in the project's format
+	@$(VENV)/bin/ruff format .
+	@$(VENV)/bin/ruff check --fix .
+
+openapi: $(VENV)/.run ## Write both OpenAPI documents to docs/openapi/
+	@$(PY) -m model.openapi
+	@$(PY) -m api openapi
+
+demo-model: $(VENV)/.run ## Train the bundled demo model again (up to an hour on two cores)
+	@$(PY) -m model.demo.train
+
+demo-eval: $(VENV)/.run ## Measure the demo model's accuracy, category by category
+	@$(PY) -m model.demo.evaluate
+
+# ---- on a cluster -----------------------------------------------------------------------------
+cluster: ## Make the kind cluster with KServe and what it needs
+	@bash k8s/cluster.sh up
+
+cluster-down: ## Remove the kind cluster and everything in it
+	@bash k8s/cluster.sh down
+
+images: ## Build both images and load each into the nodes that run it
+	@bash k8s/images.sh
+
+deploy: ## Install both charts into the namespace $(NAMESPACE)
+	@bash k8s/deploy.sh
+
+e2e: $(VENV)/.test cluster images ## From nothing: cluster, images, charts, cluster tests and a report
+	@$(PY) -m pytest -m e2e tests/e2e $(PYTEST_ARGS)
+
+clean: ## Remove what the targets above have made here (not your chats in data/)
+	@rm -rf $(VENV) build reports .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,211 @@
+"""`make run`: both servers on this machine, until Ctrl-C.
+
+Owns the two child processes and nothing else: their settings come from the environment, their logs
+go to `data/logs/`. Standard library only, one thread.
+"""
+
+import argparse
+import ctypes
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+LOGS = ROOT / "data" / "logs"
+READY_TIMEOUT_S = 1800.0  # a Hub model may have to be downloaded first
+STOP_TIMEOUT_S = 40.0  # above both servers' own drain time of 30 s
+PR_SET_PDEATHSIG = 1
+
+
+@dataclass
+class Server:
+    """One child process with the address that tells whether it is ready."""
+
+    title: str
+    module: str
+    port: int
+    environment: dict[str, str]
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def log(self) -> Path:
+        return LOGS / f"{self.module}.log"
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        with self.log.open("wb") as log:
+            # A session of its own: Ctrl-C reaches this script only, which then ends both in order.
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", self.module],
+                cwd=ROOT,
+                env={**os.environ, **self.environment},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+            )
+
+    def is_ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.address}/readyz", timeout=2) as answer:
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def has_ended(self) -> bool:
+        return self.process is not None and self.process.poll() is not None
+
+    def last_lines(self, count: int) -> list[str]:
+        return self.log.read_text(errors="replace").splitlines()[-count:] if self.log.exists() else []
+
+    def stop(self) -> None:
+        if self.process is None or self.process.poll() is not None:
+            return
+        self.process.terminate()
+        try:
+            self.process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def _die_with_parent() -> None:
+    """Ask Linux to end the child when this script is killed, so that no port stays taken."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def port_is_free(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def parse_port(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port (1 to 65535)")
+    return int(text)
+
+
+def progress_of(server: Server) -> str:
+    """The last thing the server said, in words."""
+    for line in reversed(server.last_lines(5)):
+        try:
+            record: Any = json.loads(line)
+        except ValueError:
+            return line[:120]
+        if isinstance(record, dict) and record.get("message"):
+            return str(record["message"])[:120]
+    return "starting"
+
+
+def wait_until_ready(servers: list[Server]) -> None:
+    """Return when every server is ready; exit with its last log lines when one has ended."""
+    start, shown = time.monotonic(), ""
+    pending = list(servers)
+    while pending:
+        for server in list(pending):
+            if server.has_ended():
+                fail(server)
+            if server.is_ready():
+                pending.remove(server)
+                print(f"  {server.title} is ready after {time.monotonic() - start:.1f} s", flush=True)
+        if pending and (message := f"{pending[0].title}: {progress_of(pending[0])}") != shown:
+            shown = message
+            print(f"  {message}", flush=True)
+        if time.monotonic() - start > READY_TIMEOUT_S:
+            fail(pending[0])
+        time.sleep(0.1)
+
+
+def fail(server: Server) -> None:
+    code = server.process.poll() if server.process else None
+    what = "is not ready in time" if code is None else f"ended with exit code {code}"
+    print(f"\nThe {server.title} {what}. Its last lines ({server.log}):", file=sys.stderr)
+    print("\n".join(f"  {line}" for line in server.last_lines(15)), file=sys.stderr)
+    raise SystemExit(1)
+
+
+def announce(api: Server, model: Server) -> None:
+    question = {
+        "chat_id": "1",
+        "system_prompt": "You are a helpful assistant.",
+        "user_prompt": "Capital of India?",
+    }
+    print(
+        f"\nReady. Ask:\n\n"
+        f"  curl -s {api.address}/chat -H 'Content-Type: application/json' \\\n"
+        f"    -d '{json.dumps(question)}'\n\n"
+        f"  API server  {api.address}     docs {api.address}/docs\n"
+        f"  model host  {model.address}     docs {model.address}/docs\n"
+        f"  logs        {LOGS}\n\nCtrl-C ends both.",
+        flush=True,
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--api-port", type=parse_port, default=8000)
+    parser.add_argument("--model-port", type=parse_port, default=8001)
+    options = parser.parse_args()
+    if options.api_port == options.model_port:
+        parser.error(f"API_PORT and MODEL_PORT are both {options.api_port}: choose two")
+    for port, name in ((options.api_port, "API_PORT"), (options.model_port, "MODEL_PORT")):
+        if not port_is_free(port):
+            print(f"Port {port} is taken: choose another with `make run {name}=…`", file=sys.stderr)
+            return 1
+    LOGS.mkdir(parents=True, exist_ok=True)
+    local = {"MODEL_HOST_HOST": "127.0.0.1", "MODEL_HOST_PORT": str(options.model_port)}
+    model = Server("model host", "model", options.model_port, local)
+    database = f"sqlite+aiosqlite:///{ROOT / 'data' / 'chats.db'}"
+    local = {
+        "API_HOST": "127.0.0.1",
+        "API_PORT": str(options.api_port),
+        "API_MODEL_HOST_URL": model.address,
+        "API_DATABASE_URL": os.environ.get("API_DATABASE_URL", database),
+    }
+    api = Server("API server", "api", options.api_port, local)
+    return serve(model, api)
+
+
+def serve(model: Server, api: Server) -> int:
+    """Run both until Ctrl-C (exit 0) or until one of them ends (exit 1)."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    print(f"Starting the model host ({os.environ.get('MODEL') or 'bundled demo model'})", flush=True)
+    try:
+        for server in (model, api):
+            server.start()
+        wait_until_ready([api, model])
+        announce(api, model)
+        while True:
+            for server in (model, api):
+                if server.has_ended():
+                    fail(server)
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        print("\nEnding both servers", flush=True)
+        return 0
+    finally:
+        # A second Ctrl-C must not leave half of it running.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for server in (api, model):
+            server.stop()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
