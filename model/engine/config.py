@@ -103,7 +103,7 @@ class EngineStats:
     prompt_tokens_total: int = 0
     generation_tokens_total: int = 0
     cancelled: Mapping[str, int] = field(default_factory=dict)
-    """Requests ended by abort or deadline, by the stage they had reached: queue, prefill, decode."""
+    """Requests ended by abort or deadline, by stage reached: queue, prefill, decode."""
     step_batch_tokens: tuple[tuple[float, int], ...] = ()
     """Cumulative histogram of tokens per step: (upper bound, count), the last bound infinite."""
     step_batch_tokens_sum: int = 0
