@@ -1,5 +1,6 @@
 """The inference engine: token ids in, token ids out. Knows no HTTP and no text."""
 
+from model.engine.async_engine import AsyncEngine, RequestStream
 from model.engine.config import EngineConfig, EngineInfo, EngineStats
 from model.engine.errors import (
     Draining,
@@ -17,6 +18,7 @@ from model.engine.request import FinishReason, RequestOutput, RequestTiming, Tok
 from model.engine.sampling_params import SamplingParams
 
 __all__ = [
+    "AsyncEngine",
     "Draining",
     "DuplicateRequestId",
     "EngineConfig",
@@ -30,6 +32,7 @@ __all__ = [
     "Overloaded",
     "PromptTooLong",
     "RequestOutput",
+    "RequestStream",
     "RequestTiming",
     "SamplingParams",
     "StepFailed",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+ATTENTIONS = ("plain",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +43,8 @@ class EngineConfig:
             raise ValueError(f"device: must be one of {', '.join(DEVICES)}")
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype: must be one of {', '.join(DTYPES)}")
+        if self.attention not in ATTENTIONS:
+            raise ValueError(f"attention: must be one of {', '.join(ATTENTIONS)}")
         positive = (
             "max_model_len",
             "block_size",
@@ -83,6 +86,7 @@ class EngineInfo:
     max_num_batched_tokens: int
     max_queued_requests: int
     max_queued_tokens: int
+    watchdog_s: float
     reasons: Mapping[str, str] = field(default_factory=dict)
     """Why a size is what it is, by the field's name; for the start-up log."""
 

@@ -35,6 +35,12 @@ class TokenLogprob:
 
 
 @dataclass(frozen=True, slots=True)
+class SampledToken:
+    token_id: int
+    logprob: TokenLogprob | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RequestTiming:
     queue_s: float
     prefill_s: float
@@ -66,6 +72,8 @@ class Request:
     """`params.seed`, or one drawn at submit."""
     arrival: float
     """time.monotonic() at submit, as all times here."""
+    stop_token_ids: frozenset[int] = frozenset()
+    """Tokens that end this request: the model's own, unless ignored, and the caller's."""
     deadline: float | None = None
     status: RequestStatus = RequestStatus.WAITING
     output_token_ids: list[int] = field(default_factory=list)

@@ -10,6 +10,8 @@ from model.engine.errors import InvalidParameter
 
 MAX_SEED = 2**63 - 1
 MAX_LOGPROBS = 20
+GREEDY_BELOW = 1e-5
+"""Dividing logits by less than this only makes numbers that overflow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +70,7 @@ class SamplingParams:
 
     @property
     def greedy(self) -> bool:
-        return self.temperature == 0.0
+        return self.temperature < GREEDY_BELOW
 
 
 def _check(param: str, ok: bool, rule: str) -> None:

@@ -1,0 +1,88 @@
+"""From an `EngineConfig` to an engine that is loaded, tested and warm.
+
+Owns the order of these steps. Engine thread, once.
+"""
+
+import time
+from collections.abc import Callable
+
+import torch
+
+from model.engine.admission import Admission
+from model.engine.attention import BACKENDS
+from model.engine.block_manager import BlockManager
+from model.engine.config import EngineConfig, EngineInfo
+from model.engine.engine import Engine
+from model.engine.kv_cache import KVCache
+from model.engine.loader import eos_token_ids, load_config, load_model
+from model.engine.model_runner import ModelRunner
+from model.engine.scheduler import Scheduler
+from model.engine.self_test import NUM_TOKENS, probe, self_test
+from model.engine.sizes import (
+    Reasons,
+    resolve_device,
+    resolve_dtype,
+    resolve_kv_blocks,
+    resolve_model_len,
+    resolve_queued_tokens,
+    resolve_threads,
+)
+
+WATCHDOG_STEPS = 3
+"""The watchdog waits for at least this many full steps at the speed measured at load."""
+
+
+def build_engine(config: EngineConfig, on_progress: Callable[[str], None]) -> Engine:
+    reasons = Reasons()
+    threads = resolve_threads(config, reasons)
+    torch.set_num_threads(threads)
+    device = resolve_device(config, reasons)
+    dtype = resolve_dtype(config, device, reasons)
+    model_config = load_config(config)
+    max_model_len = resolve_model_len(config, model_config, reasons)
+    model = load_model(config, model_config, dtype, device, on_progress)
+    on_progress("comparing the engine with transformers' own forward pass")
+    # On a GPU the probe is a full step: the memory it takes is seen before the rest is given away.
+    shapes = probe(model, config.max_num_batched_tokens if device.type == "cuda" else 2)
+    begun = time.monotonic()
+    difference = self_test(model, shapes, config.attention)
+    step_s = (time.monotonic() - begun) / NUM_TOKENS * config.max_num_batched_tokens
+    reasons.note("attention", f"logits within {difference:.0e} of transformers' own")
+    num_blocks, max_model_len = resolve_kv_blocks(config, shapes, max_model_len, device, reasons)
+    cache = KVCache(shapes, num_blocks, config.block_size, device)
+    watchdog_s = max(config.watchdog_s, WATCHDOG_STEPS * step_s)
+    reasons.note("watchdog_s", f"asked {config.watchdog_s:g}; a full step may take {step_s:.1f} s")
+    info = EngineInfo(
+        model_id=config.model,
+        architecture=type(model).__name__,
+        device=str(device),
+        dtype=str(dtype).removeprefix("torch."),
+        attention=config.attention,
+        max_model_len=max_model_len,
+        vocab_size=model.get_input_embeddings().num_embeddings,
+        eos_token_ids=eos_token_ids(model),
+        num_kv_blocks=num_blocks,
+        block_size=config.block_size,
+        kv_bytes_per_token=sum(shape.bytes_per_token for shape in shapes),
+        threads=threads,
+        max_num_seqs=config.max_num_seqs,
+        max_num_batched_tokens=config.max_num_batched_tokens,
+        max_queued_requests=config.max_queued_requests,
+        max_queued_tokens=resolve_queued_tokens(config, num_blocks, max_model_len, reasons),
+        watchdog_s=watchdog_s,
+        reasons=reasons.by_name,
+    )
+    on_progress("ready")
+    return assemble(ModelRunner(model, BACKENDS[config.attention](cache), config.block_size), info)
+
+
+def assemble(runner: ModelRunner, info: EngineInfo) -> Engine:
+    scheduler = Scheduler(
+        BlockManager(info.num_kv_blocks, info.block_size),
+        max_num_seqs=info.max_num_seqs,
+        max_num_batched_tokens=info.max_num_batched_tokens,
+    )
+    admission = Admission(
+        max_queued_requests=info.max_queued_requests, max_queued_tokens=info.max_queued_tokens
+    )
+    return Engine(runner, scheduler, admission, info)

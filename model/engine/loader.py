@@ -1,0 +1,149 @@
+"""Finds, checks and loads a transformers model, or says in one line why not.
+
+Owns what is refused before weights are read. Everything that a checkpoint or the Hub can get
+wrong becomes a ModelLoadError, every family that cannot be served right an UnsupportedModel.
+Engine thread, once.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+)
+
+from model.engine.attention import IMPLEMENTATION
+from model.engine.config import EngineConfig
+from model.engine.errors import ModelLoadError, UnsupportedModel
+
+SERVED_LAYER_TYPES = {"full_attention", "sliding_attention"}
+UNSAFE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")
+
+
+def load_config(config: EngineConfig) -> PretrainedConfig:
+    path = Path(config.model).expanduser()
+    if path.is_dir():
+        _check_folder(path)
+    elif path.exists() or config.model.startswith((".", "/", "~")) or config.model.count("/") > 1:
+        raise ModelLoadError(f"{config.model}: there is no such folder")
+    try:
+        model_config = AutoConfig.from_pretrained(
+            _source(config), trust_remote_code=config.trust_remote_code
+        )
+    except Exception as error:
+        # transformers, the Hub client and a checkpoint's own code raise anything here.
+        raise _load_error(config, "its config cannot be read", error) from error
+    _check_family(config, model_config)
+    return model_config
+
+
+def load_model(
+    config: EngineConfig,
+    model_config: PretrainedConfig,
+    dtype: torch.dtype,
+    device: torch.device,
+    on_progress: Callable[[str], None],
+) -> PreTrainedModel:
+    on_progress(f"loading the weights of {config.model}")
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            _source(config),
+            config=model_config,
+            dtype=dtype,
+            attn_implementation=IMPLEMENTATION,
+            use_safetensors=True,
+            trust_remote_code=config.trust_remote_code,
+            output_loading_info=True,
+        )
+    except Exception as error:
+        if "attn_implementation" in str(error) or "attention implementation" in str(error):
+            raise UnsupportedModel(
+                f"{model_config.model_type} cannot be served right: its attention does not go"
+                " through transformers' attention interface"
+            ) from error
+        raise _load_error(config, "its weights cannot be read", error) from error
+    _check_complete(config, report)
+    model.eval()
+    loaded: PreTrainedModel = model.to(device)
+    return loaded
+
+
+def eos_token_ids(model: PreTrainedModel) -> tuple[int, ...]:
+    generation = getattr(model, "generation_config", None)
+    ids = getattr(generation, "eos_token_id", None)
+    if ids is None:
+        ids = getattr(model.config.get_text_config(), "eos_token_id", None)
+    if ids is None:
+        return ()
+    return (ids,) if isinstance(ids, int) else tuple(dict.fromkeys(ids))
+
+
+def _source(config: EngineConfig) -> str:
+    path = Path(config.model).expanduser()
+    return str(path) if path.is_dir() else config.model
+
+
+def _check_folder(path: Path) -> None:
+    if not (path / "config.json").is_file():
+        raise ModelLoadError(f"{path}: the folder has no config.json")
+    if any(path.glob("*.safetensors")):
+        return
+    unsafe = sorted(f.name for f in path.iterdir() if f.suffix in UNSAFE_SUFFIXES)
+    if unsafe:
+        raise ModelLoadError(f"{path}: the weights are in {unsafe[0]}; only safetensors is read")
+    raise ModelLoadError(f"{path}: the folder has no .safetensors file")
+
+
+def _check_family(config: EngineConfig, model_config: PretrainedConfig) -> None:
+    reason = _unserved(model_config, config.trust_remote_code)
+    if reason is not None:
+        name = (getattr(model_config, "architectures", None) or [model_config.model_type])[0]
+        raise UnsupportedModel(f"{name} cannot be served right: {reason}")
+
+
+def _unserved(model_config: PretrainedConfig, trust_remote_code: bool) -> str | None:
+    model_type = model_config.model_type
+    architectures = getattr(model_config, "architectures", None) or []
+    if getattr(model_config, "is_encoder_decoder", False):
+        return "it is an encoder-decoder"
+    if model_config.get_text_config() is not model_config:
+        return "it is a multimodal model, and only text-only ones are served"
+    remote = trust_remote_code and getattr(model_config, "auto_map", None)
+    if not remote and model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return f"transformers has no causal language model of the type {model_type}"
+    if model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(
+        model_config, "is_decoder", False
+    ):
+        return "it is an encoder"
+    if architectures and not remote and not _is_causal(architectures[0]):
+        return "the checkpoint is not a causal language model"
+    if getattr(model_config, "num_kv_shared_layers", 0):
+        return "some of its layers share keys and values"
+    unknown = sorted(set(getattr(model_config, "layer_types", None) or ()) - SERVED_LAYER_TYPES)
+    if unknown:
+        return f"it has layers of the type {unknown[0]}"
+    return None
+
+
+def _is_causal(architecture: str) -> bool:
+    return "CausalLM" in architecture or "LMHead" in architecture
+
+
+def _check_complete(config: EngineConfig, report: dict[str, Any]) -> None:
+    for kind in ("missing_keys", "mismatched_keys"):
+        keys = sorted(str(k[0] if isinstance(k, tuple) else k) for k in report.get(kind, ()))
+        if keys:
+            what = "missing from" if kind == "missing_keys" else "of another shape in"
+            raise ModelLoadError(
+                f"{config.model}: {len(keys)} weights are {what} the checkpoint, such as {keys[0]}"
+            )
+
+
+def _load_error(config: EngineConfig, what: str, error: Exception) -> ModelLoadError:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    detail = lines[0][:300] if lines else type(error).__name__
+    return ModelLoadError(f"{config.model}: {what}: {detail}")

@@ -1,0 +1,148 @@
+"""From logits to tokens, row by row.
+
+Each row has its own settings and its own randomness: one uniform number, a pure function of the
+request's seed and of the position of the token. So a request's tokens depend neither on its
+batch-mates, nor on chunking, nor on preemption, and no state has to be kept.
+
+Order: log probabilities are taken from the model's own logits; then penalties and the ban of
+end tokens before min_tokens; then temperature, top-k, top-p, min-p. Engine thread only.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from model.engine.errors import EngineError, StepFailed
+from model.engine.request import Request, SampledToken, TokenLogprob
+
+MASK64 = 2**64 - 1
+
+
+def sample(logits: Tensor, requests: Sequence[Request]) -> list[SampledToken | EngineError]:
+    """logits (rows, vocabulary); a row without usable numbers fails alone."""
+    logits = logits.float()
+    usable = torch.isfinite(logits.amax(dim=-1)).tolist()
+    logprobs = _logprobs(logits, requests)
+    adjusted = _penalised(logits, requests)
+    token_ids = adjusted.argmax(dim=-1)
+    rows = [i for i, r in enumerate(requests) if usable[i] and not r.params.greedy]
+    if rows:
+        index = torch.tensor(rows, device=logits.device)
+        drawn = _draw(adjusted[index], [requests[i] for i in rows])
+        token_ids[index] = drawn
+    return [
+        _result(row, token_id, ok, logprobs.get(row))
+        for row, (token_id, ok) in enumerate(zip(token_ids.tolist(), usable, strict=True))
+    ]
+
+
+def uniform(seed: int, position: int) -> float:
+    """In [0, 1): splitmix64 of seed and position."""
+    state = (_mix(seed & MASK64) + (position + 1) * 0x9E3779B97F4A7C15) & MASK64
+    return (_mix(state) >> 11) * 2.0**-53
+
+
+def _mix(z: int) -> int:
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK64
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK64
+    return z ^ (z >> 31)
+
+
+Logprobs = tuple[Tensor, list[int], list[float]]
+"""A row's log probabilities, and the likeliest tokens with theirs."""
+
+
+def _logprobs(logits: Tensor, requests: Sequence[Request]) -> dict[int, Logprobs]:
+    wanted = {i: n for i, r in enumerate(requests) if (n := r.params.logprobs) is not None}
+    if not wanted:
+        return {}
+    rows = torch.log_softmax(logits[list(wanted)], dim=-1)
+    values, ids = rows.topk(min(max(wanted.values()), rows.shape[-1]), dim=-1)
+    return {
+        row: (rows[i], ids[i, :n].tolist(), values[i, :n].tolist())
+        for i, (row, n) in enumerate(wanted.items())
+    }
+
+
+def _result(
+    row: int, token_id: int, usable: bool, logprobs: Logprobs | None
+) -> SampledToken | EngineError:
+    if not usable:
+        return StepFailed("the model gave no usable numbers for this request")
+    if logprobs is None:
+        return SampledToken(token_id)
+    all_logprobs, ids, values = logprobs
+    top = tuple(zip(ids, values, strict=True))
+    return SampledToken(token_id, TokenLogprob(token_id, all_logprobs[token_id].item(), top))
+
+
+def _penalised(logits: Tensor, requests: Sequence[Request]) -> Tensor:
+    changed = [i for i, r in enumerate(requests) if _has_penalty(r) or _bans_end(r)]
+    if not changed:
+        return logits
+    logits = logits.clone()
+    for i in changed:
+        if _has_penalty(requests[i]):
+            _penalise(logits[i], requests[i])
+        if _bans_end(requests[i]):
+            logits[i, sorted(requests[i].stop_token_ids)] = float("-inf")
+    return logits
+
+
+def _has_penalty(request: Request) -> bool:
+    p = request.params
+    return bool(p.repetition_penalty != 1.0 or p.presence_penalty or p.frequency_penalty)
+
+
+def _bans_end(request: Request) -> bool:
+    return len(request.output_token_ids) < request.params.min_tokens and bool(
+        request.stop_token_ids
+    )
+
+
+def _penalise(row: Tensor, request: Request) -> None:
+    p = request.params
+    if p.repetition_penalty != 1.0:
+        seen = torch.tensor(
+            sorted({*request.prompt_token_ids, *request.output_token_ids}), device=row.device
+        )
+        scores = row[seen]
+        factor = p.repetition_penalty
+        row[seen] = torch.where(scores > 0, scores / factor, scores * factor)
+    counts = Counter(request.output_token_ids)
+    if counts and (p.presence_penalty or p.frequency_penalty):
+        ids = torch.tensor(list(counts), device=row.device)
+        times = torch.tensor(list(counts.values()), device=row.device, dtype=row.dtype)
+        row[ids] -= p.presence_penalty + p.frequency_penalty * times
+
+
+def _draw(logits: Tensor, requests: Sequence[Request]) -> Tensor:
+    """Inverts the cumulative distribution of each row's tokens, likeliest first, at the row's
+    uniform number. Always in that order: what a row gets must not depend on what others ask."""
+    device = logits.device
+
+    def column(values: list[float]) -> Tensor:
+        return torch.tensor(values, device=device, dtype=torch.float64)[:, None]
+
+    vocabulary = logits.shape[-1]
+    logits, order = logits.sort(dim=-1, descending=True, stable=True)
+    probabilities = torch.softmax(
+        logits.double() / column([r.params.temperature for r in requests]), dim=-1
+    )
+    ranks = torch.arange(vocabulary, device=device)[None, :]
+    keep = ranks < column([r.params.top_k or vocabulary for r in requests])
+    probabilities = probabilities * keep
+    before = probabilities.cumsum(dim=-1) - probabilities
+    total = probabilities.sum(dim=-1, keepdim=True)
+    # The likeliest token always stays: nothing comes before it, and it is as likely as itself.
+    keep = before < column([r.params.top_p for r in requests]) * total
+    keep |= ranks == 0
+    keep &= probabilities >= column([r.params.min_p for r in requests]) * probabilities[:, :1]
+    probabilities = probabilities * keep
+    cumulative = probabilities.cumsum(dim=-1)
+    points = column([uniform(r.seed, len(r.output_token_ids)) for r in requests])
+    index = torch.searchsorted(cumulative, points * cumulative[:, -1:], right=True)
+    last = (probabilities > 0).sum(dim=-1, keepdim=True) - 1
+    return order.gather(1, index.minimum(last))[:, 0]

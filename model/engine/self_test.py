@@ -1,0 +1,170 @@
+"""Is a loaded model served right? Asked of the model itself, at load.
+
+`probe` runs a few tokens through and learns each layer's key and value shapes. `self_test` runs
+short random requests through transformers' own attention and through the paged path, in two
+chunks and beside a stranger, and compares the logits. Sliding windows are shortened meanwhile,
+so that they matter in a short request. Both end in UnsupportedModel with one line, and the
+second warms the model up. Engine thread, once.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from model.engine.attention import (
+    BACKENDS,
+    IMPLEMENTATION,
+    AttentionOptions,
+    Span,
+    StepBatch,
+    UnservedAttention,
+    attend,
+)
+from model.engine.errors import UnsupportedModel
+from model.engine.kv_cache import KVCache, LayerShape
+from model.engine.model_runner import forward
+
+NUM_TOKENS = 24
+SHORT_WINDOW = 5
+BLOCK_SIZE = 4
+# Of the norm of the difference to the norm of the logits. A wrong mask gives 0.1 and more; the
+# same computation in another order gives some 1e-6, 1e-2 and 2e-3.
+TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 6e-2, torch.float16: 1e-2}
+
+
+class _ShapeProbe:
+    """Attends to nothing but the step's own tokens and notes what each layer brings."""
+
+    def __init__(self) -> None:
+        self.shapes: dict[int, LayerShape] = {}
+        self.calls: Counter[int] = Counter()
+
+    def forward(
+        self,
+        layer: int,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        options: AttentionOptions,
+        batch: StepBatch,
+    ) -> Tensor:
+        self.calls[layer] += 1
+        self.shapes[layer] = LayerShape(key.shape[0], key.shape[2], value.shape[2], key.dtype)
+        return attend(query, key, value, options).transpose(0, 1)
+
+
+@torch.inference_mode()
+def probe(model: PreTrainedModel, num_tokens: int = 2) -> list[LayerShape]:
+    shape_probe = _ShapeProbe()
+    tokens = torch.zeros(num_tokens, dtype=torch.long, device=model.device)
+    positions = torch.arange(num_tokens, device=model.device)
+    step_batch = StepBatch(shape_probe, positions, ())
+    try:
+        forward(model, tokens, positions, [num_tokens - 1], step_batch)
+    except UnservedAttention as error:
+        raise unsupported(model, str(error)) from None
+    layers = model.config.get_text_config().num_hidden_layers
+    if shape_probe.calls != Counter(range(layers)):
+        served = sum(1 for n in shape_probe.calls.values() if n == 1)
+        raise unsupported(
+            model, f"{served} of its {layers} layers run attention through the interface just once"
+        )
+    return [shape_probe.shapes[layer] for layer in range(layers)]
+
+
+@torch.inference_mode()
+def self_test(model: PreTrainedModel, shapes: list[LayerShape], attention: str) -> float:
+    """Returns the relative difference that was seen."""
+    vocabulary = model.get_input_embeddings().num_embeddings
+    generator = torch.Generator().manual_seed(0)
+    ours, stranger = (
+        torch.randint(vocabulary, (NUM_TOKENS,), generator=generator).to(model.device)
+        for _ in range(2)
+    )
+    try:
+        with _short_windows(model):
+            with _transformers_attention(model):
+                expected = model(input_ids=ours.unsqueeze(0), use_cache=False).logits[0].float()
+            got = _paged_logits(model, shapes, attention, ours, stranger).float()
+    except UnservedAttention as error:
+        raise unsupported(model, str(error)) from None
+    difference = float((got - expected).norm() / expected.norm())
+    if not difference <= TOLERANCE[model.dtype]:
+        raise unsupported(
+            model, f"its logits differ from transformers' own by {difference:.1e} of their size"
+        )
+    return difference
+
+
+def unsupported(model: PreTrainedModel, reason: str) -> UnsupportedModel:
+    return UnsupportedModel(f"{type(model).__name__} cannot be served right: {reason}")
+
+
+@dataclass(slots=True)
+class _Sequence:
+    tokens: Tensor
+    block_ids: Tensor
+    computed: int = 0
+
+
+def _paged_logits(
+    model: PreTrainedModel, shapes: list[LayerShape], attention: str, ours: Tensor, stranger: Tensor
+) -> Tensor:
+    """Logits of all of `ours`: a chunk alone, a chunk beside the stranger, tokens one by one."""
+    blocks = NUM_TOKENS // BLOCK_SIZE
+    cache = KVCache(shapes, 2 * blocks, BLOCK_SIZE, model.device)
+    backend = BACKENDS[attention](cache)
+    # Interleaved and backwards, so that neither order nor adjacency of blocks can be relied on.
+    ids = torch.arange(2 * blocks, device=model.device).flip(0)
+    a, b = _Sequence(ours, ids[::2].contiguous()), _Sequence(stranger, ids[1::2].contiguous())
+    half = NUM_TOKENS // 2 - 1
+    logits = []
+    for step in ([(a, half)], [(b, 7), (a, half)], [(a, 1), (b, 3)], [(b, 1), (a, 1)]):
+        tokens, positions, slots, spans, keep = [], [], [], [], []
+        row = 0
+        for sequence, count in step:
+            begin, end = sequence.computed, sequence.computed + count
+            sequence.computed = end
+            place = torch.arange(begin, end, device=model.device)
+            tokens.append(sequence.tokens[begin:end])
+            positions.append(place)
+            slots.append(sequence.block_ids[place // BLOCK_SIZE] * BLOCK_SIZE + place % BLOCK_SIZE)
+            spans.append(Span(row, row + count, end, sequence.block_ids))
+            if sequence is a:
+                keep = list(range(row, row + count))
+            row += count
+        step_batch = StepBatch(backend, torch.cat(slots), tuple(spans))
+        logits.append(forward(model, torch.cat(tokens), torch.cat(positions), keep, step_batch))
+    return torch.cat(logits)
+
+
+@contextmanager
+def _transformers_attention(model: PreTrainedModel) -> Iterator[None]:
+    model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(IMPLEMENTATION)
+
+
+@contextmanager
+def _short_windows(model: PreTrainedModel) -> Iterator[None]:
+    """The mask of the one path comes from the config, that of the other from each layer."""
+    holders = [model.config.get_text_config(), *model.modules()]
+    windows = [
+        (holder, window)
+        for holder in holders
+        if isinstance(window := getattr(holder, "sliding_window", None), int)
+    ]
+    try:
+        for holder, window in windows:
+            holder.sliding_window = min(window, SHORT_WINDOW)
+        yield
+    finally:
+        for holder, window in windows:
+            holder.sliding_window = window

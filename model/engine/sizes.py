@@ -1,0 +1,157 @@
+"""What "auto" comes to on this machine with this model, each value with the reason for it.
+
+Owns the defaults that depend on hardware or on a model's config. Engine thread, once.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import PretrainedConfig
+
+from model.engine.config import EngineConfig
+from model.engine.errors import ModelLoadError
+from model.engine.kv_cache import LayerShape
+from model.engine.resources import available_memory, cpu_threads
+
+LENGTH_FIELDS = ("max_position_embeddings", "n_positions", "max_sequence_length", "n_ctx")
+DEFAULT_MODEL_LEN = 2048
+BATCH_DEPENDENT_ROPE = ("dynamic", "longrope")
+CPU_KV_SHARE = 0.5
+GPU_KV_SHARE = 0.9
+QUEUED_CACHES = 4
+"""A full queue asks for this many times the tokens that the cache holds."""
+
+
+class Reasons:
+    def __init__(self) -> None:
+        self.by_name: dict[str, str] = {}
+
+    def note(self, name: str, reason: str) -> None:
+        self.by_name[name] = reason
+
+
+def resolve_threads(config: EngineConfig, reasons: Reasons) -> int:
+    threads, reason = cpu_threads()
+    if config.threads is not None:
+        threads, reason = config.threads, "as configured"
+    reasons.note("threads", reason)
+    return threads
+
+
+def resolve_device(config: EngineConfig, reasons: Reasons) -> torch.device:
+    available = torch.cuda.is_available()
+    if config.device.startswith("cuda") and not available:
+        raise ModelLoadError(
+            f"device {config.device} was asked for, but torch finds no CUDA device"
+        )
+    if config.device != "auto":
+        reasons.note("device", "as configured")
+        return torch.device(config.device)
+    reasons.note("device", f"torch finds {'a' if available else 'no'} CUDA device")
+    return torch.device("cuda" if available else "cpu")
+
+
+def resolve_dtype(config: EngineConfig, device: torch.device, reasons: Reasons) -> torch.dtype:
+    if config.dtype != "auto":
+        reasons.note("dtype", "as configured")
+        return {
+            "float32": torch.float32,
+            "bfloat16": torch.bfloat16,
+            "float16": torch.float16,
+        }[config.dtype]
+    if device.type != "cuda":
+        reasons.note("dtype", "the device is a CPU")
+        return torch.float32
+    capability = torch.cuda.get_device_capability(device)
+    reasons.note("dtype", f"the GPU's compute capability is {capability[0]}.{capability[1]}")
+    return torch.bfloat16 if capability >= (8, 0) else torch.float16
+
+
+def resolve_model_len(
+    config: EngineConfig, model_config: PretrainedConfig, reasons: Reasons
+) -> int:
+    limit, reason = _own_model_len(model_config)
+    asked = config.max_model_len
+    if asked is not None and asked > limit:
+        raise ModelLoadError(f"max_model_len is {asked}, but the model can take {limit}: {reason}")
+    reasons.note("max_model_len", reason if asked is None else f"as configured; {reason}")
+    return limit if asked is None else asked
+
+
+def _own_model_len(model_config: PretrainedConfig) -> tuple[int, str]:
+    limit, reason = DEFAULT_MODEL_LEN, "the model's config names no length"
+    for name in LENGTH_FIELDS:
+        value = getattr(model_config, name, None)
+        if isinstance(value, int) and value > 0:
+            limit, reason = value, f"{name} of the model's config"
+            break
+    for rope in _rope_parameters(model_config):
+        original = rope.get("original_max_position_embeddings")
+        if rope.get("rope_type") in BATCH_DEPENDENT_ROPE and original and original < limit:
+            limit = int(original)
+            reason = "beyond it this model's rotary frequencies depend on the longest batch-mate"
+    return limit, reason
+
+
+def _rope_parameters(model_config: PretrainedConfig) -> list[dict[str, Any]]:
+    rope = getattr(model_config, "rope_parameters", None) or {}
+    by_layer_type = [value for value in rope.values() if isinstance(value, dict)]
+    return by_layer_type or [rope]
+
+
+def resolve_kv_blocks(
+    config: EngineConfig,
+    shapes: Sequence[LayerShape],
+    max_model_len: int,
+    device: torch.device,
+    reasons: Reasons,
+) -> tuple[int, int]:
+    """The number of blocks, and max_model_len once more: it is cut to what the cache holds."""
+    block_bytes = sum(shape.bytes_per_token for shape in shapes) * config.block_size
+    budget, reason = _kv_budget(config, device)
+    wanted = config.max_num_seqs * -(-max_model_len // config.block_size)
+    num_blocks = min(budget // block_bytes, wanted)
+    if num_blocks == wanted:
+        reason = f"{config.max_num_seqs} requests of {max_model_len} tokens"
+    reasons.note("num_kv_blocks", f"{reason} ({_mib(num_blocks * block_bytes)})")
+    tokens = num_blocks * config.block_size
+    if tokens >= max_model_len:
+        return num_blocks, max_model_len
+    if config.max_model_len is not None or num_blocks < 2:
+        raise ModelLoadError(
+            f"the KV cache holds {tokens} tokens in {_mib(budget)} ({reason}), but a request may"
+            f" need {max_model_len}: set a larger kv_cache_memory or a smaller max_model_len"
+        )
+    reasons.note("max_model_len", f"the KV cache holds no more; {reasons.by_name['max_model_len']}")
+    return num_blocks, tokens
+
+
+def _kv_budget(config: EngineConfig, device: torch.device) -> tuple[int, str]:
+    if config.kv_cache_memory is not None:
+        return config.kv_cache_memory, "kv_cache_memory as configured"
+    if device.type == "cuda":
+        # The probe has just run a full step: what it took at its peak stays free for the others.
+        peak = torch.cuda.max_memory_allocated(device) - torch.cuda.memory_allocated(device)
+        torch.cuda.empty_cache()
+        free = torch.cuda.mem_get_info(device)[0]
+        return max(int(free * GPU_KV_SHARE) - peak, 0), (
+            f"{GPU_KV_SHARE:.0%} of the {_mib(free)} free on the GPU"
+            f" less the {_mib(peak)} that a step takes"
+        )
+    available, why = available_memory()
+    return int(available * CPU_KV_SHARE), f"{CPU_KV_SHARE:.0%} of the {_mib(available)} {why}"
+
+
+def resolve_queued_tokens(
+    config: EngineConfig, num_blocks: int, max_model_len: int, reasons: Reasons
+) -> int:
+    if config.max_queued_tokens is not None:
+        reasons.note("max_queued_tokens", "as configured")
+        return config.max_queued_tokens
+    reasons.note("max_queued_tokens", f"{QUEUED_CACHES} times what the KV cache holds")
+    return max(QUEUED_CACHES * num_blocks * config.block_size, max_model_len)
+
+
+def _mib(num_bytes: int) -> str:
+    return f"{num_bytes / 2**20:,.0f} MiB"
