@@ -1,0 +1,161 @@
+{{/* Name of the chart, for labels. */}}
+{{- define "api-server.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
+{{/* Name of the objects. Kubernetes appends hashes to it, so it stays well under 63 characters. */}}
+{{- define "api-server.fullname" -}}
+{{- $name := include "api-server.name" . -}}
+{{- $full := .Values.fullnameOverride -}}
+{{- if not $full -}}
+{{- $full = ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) -}}
+{{- end -}}
+{{- $full | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "api-server.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "api-server.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "api-server.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{ include "api-server.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: qna
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end -}}
+
+{{/* Labels by which other objects find the pods; the component keeps the test's pod out. */}}
+{{- define "api-server.podSelector" -}}
+{{ include "api-server.selectorLabels" . }}
+app.kubernetes.io/component: api
+{{- end -}}
+
+{{- define "api-server.image" -}}
+{{- $name := .Values.image.repository -}}
+{{- if .Values.image.registry }}{{- $name = printf "%s/%s" .Values.image.registry $name }}{{- end -}}
+{{- if .Values.image.digest -}}
+{{- printf "%s@%s" $name .Values.image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" $name (default .Chart.AppVersion .Values.image.tag) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "api-server.serviceAccountName" -}}
+{{- default (ternary (include "api-server.fullname" .) "default" .Values.serviceAccount.create) .Values.serviceAccount.name -}}
+{{- end -}}
+
+{{/* A number as Kubernetes wants it in a string: Helm reads every number as a float. */}}
+{{- define "api-server.text" -}}
+{{- if and (kindIs "float64" .) (eq (floor .) .) -}}{{ int64 . }}{{- else -}}{{ . }}{{- end -}}
+{{- end -}}
+
+{{/* "true" when the chats are in a SQLite file. */}}
+{{- define "api-server.usesSqlite" -}}
+{{- if not .Values.database.existingSecret }}true{{ end -}}
+{{- end -}}
+
+{{/* "true" when the SQLite file is in a claim. */}}
+{{- define "api-server.usesClaim" -}}
+{{- if and (include "api-server.usesSqlite" .) .Values.persistence.enabled }}true{{ end -}}
+{{- end -}}
+
+{{- define "api-server.claimName" -}}
+{{- default (include "api-server.fullname" .) .Values.persistence.existingClaim -}}
+{{- end -}}
+
+{{- define "api-server.modelHostUrl" -}}
+{{- $namespace := default .Release.Namespace .Values.modelHost.namespace -}}
+{{- default (printf "http://%s-predictor.%s.svc" .Values.modelHost.name $namespace) .Values.modelHost.url -}}
+{{- end -}}
+
+{{/* Environment of the API server. */}}
+{{- define "api-server.env" -}}
+- name: API_MODEL_HOST_URL
+  value: {{ include "api-server.modelHostUrl" . | quote }}
+- name: API_DATABASE_URL
+{{- if .Values.database.existingSecret }}
+  valueFrom:
+    secretKeyRef:
+      name: {{ .Values.database.existingSecret }}
+      key: {{ .Values.database.existingSecretKey }}
+{{- else }}
+  value: sqlite+aiosqlite:////data/chats.db
+{{- end }}
+{{- range $key, $value := .Values.config }}
+{{- if not (kindIs "invalid" $value) }}
+- name: API_{{ $key | snakecase | upper }}
+  value: {{ include "api-server.text" $value | quote }}
+{{- end }}
+{{- end }}
+{{- with .Values.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* Away from GPU nodes where possible; with SQLite in a claim beside the pod that is being replaced, because the
+volume is on its node. */}}
+{{- define "api-server.affinity" -}}
+{{- if .Values.affinity -}}
+{{- toYaml .Values.affinity -}}
+{{- else -}}
+nodeAffinity:
+  preferredDuringSchedulingIgnoredDuringExecution:
+    - weight: 100
+      preference:
+        matchExpressions:
+          - key: nvidia.com/gpu.present
+            operator: DoesNotExist
+{{- if include "api-server.usesClaim" . }}
+podAffinity:
+  requiredDuringSchedulingIgnoredDuringExecution:
+    - topologyKey: kubernetes.io/hostname
+      labelSelector:
+        matchLabels:
+          {{- include "api-server.podSelector" . | nindent 10 }}
+{{- end }}
+{{- end -}}
+{{- end -}}
+
+{{- define "api-server.containerSecurityContext" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end -}}
+
+{{- define "api-server.podSecurityContext" -}}
+runAsNonRoot: true
+runAsUser: 10001
+runAsGroup: 10001
+fsGroup: 10001
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile:
+  type: RuntimeDefault
+{{- end -}}
+
+{{/* Refuses values that cannot work, with a sentence that says what to change. */}}
+{{- define "api-server.validate" -}}
+{{- $drain := .Values.config.drainTimeoutS -}}
+{{- if kindIs "invalid" $drain }}{{- fail "config.drainTimeoutS must be set: the pod's grace period is checked against it" }}{{- end -}}
+{{- $least := addf .Values.preStopSeconds $drain -}}
+{{- if lt (float64 .Values.terminationGracePeriodSeconds) $least -}}
+{{- fail (printf "terminationGracePeriodSeconds is %v, but stopping takes up to %v s: preStopSeconds %v + config.drainTimeoutS %v; raise it or lower those" (include "api-server.text" .Values.terminationGracePeriodSeconds) (include "api-server.text" $least) (include "api-server.text" .Values.preStopSeconds) (include "api-server.text" $drain)) -}}
+{{- end -}}
+{{- if and (include "api-server.usesSqlite" .) .Values.autoscaling.enabled -}}
+{{- fail "autoscaling.enabled needs a database server: several pods cannot share a SQLite file; set database.existingSecret" -}}
+{{- end -}}
+{{- if and (include "api-server.usesSqlite" .) (gt (int .Values.replicas) 1) -}}
+{{- fail (printf "replicas is %d, but several pods cannot share a SQLite file: set database.existingSecret, or replicas to 1" (int .Values.replicas)) -}}
+{{- end -}}
+{{- if and .Values.autoscaling.enabled (gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) -}}
+{{- fail "autoscaling.minReplicas is above autoscaling.maxReplicas" -}}
+{{- end -}}
+{{- if and .Values.ingress.enabled (not .Values.ingress.hosts) -}}
+{{- fail "ingress.enabled needs at least one name in ingress.hosts" -}}
+{{- end -}}
+{{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) -}}
+{{- fail "httpRoute.enabled needs the Gateway in httpRoute.parentRefs" -}}
+{{- end -}}
+{{- end -}}

@@ -1,0 +1,186 @@
+{{/* Name of the chart, for labels. */}}
+{{- define "model-host.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
+{{/* Name of the objects. KServe appends "-predictor" and a hash to it, so it stays well under 63 characters. */}}
+{{- define "model-host.fullname" -}}
+{{- $name := include "model-host.name" . -}}
+{{- $full := .Values.fullnameOverride -}}
+{{- if not $full -}}
+{{- $full = ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) -}}
+{{- end -}}
+{{- $full | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "model-host.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "model-host.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "model-host.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{ include "model-host.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: qna
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end -}}
+
+{{/* Labels by which other objects find the predictor's pods; the component keeps the test's pod out. */}}
+{{- define "model-host.podSelector" -}}
+{{ include "model-host.selectorLabels" . }}
+app.kubernetes.io/component: predictor
+{{- end -}}
+
+{{- define "model-host.testSelector" -}}
+{{ include "model-host.selectorLabels" . }}
+app.kubernetes.io/component: test
+{{- end -}}
+
+{{- define "model-host.image" -}}
+{{- $name := .Values.image.repository -}}
+{{- if .Values.image.registry }}{{- $name = printf "%s/%s" .Values.image.registry $name }}{{- end -}}
+{{- if .Values.image.digest -}}
+{{- printf "%s@%s" $name .Values.image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" $name (default .Chart.AppVersion .Values.image.tag) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "model-host.serviceAccountName" -}}
+{{- default (ternary (include "model-host.fullname" .) "default" .Values.serviceAccount.create) .Values.serviceAccount.name -}}
+{{- end -}}
+
+{{/* "true" when the model that is bundled in the image is served. */}}
+{{- define "model-host.servesBundledModel" -}}
+{{- if not (or .Values.model.storageUri .Values.model.existingClaim) }}true{{ end -}}
+{{- end -}}
+
+{{- define "model-host.modelName" -}}
+{{- $default := ternary "qna-demo" (include "model-host.fullname" .) (eq (include "model-host.servesBundledModel" .) "true") -}}
+{{- default $default .Values.model.name -}}
+{{- end -}}
+
+{{/* Port on which the pods take requests: the agent's when the batcher is on. */}}
+{{- define "model-host.port" -}}
+{{- ternary 9081 8080 .Values.batcher.enabled -}}
+{{- end -}}
+
+{{/* A number as Kubernetes wants it in a string: Helm reads every number as a float. */}}
+{{- define "model-host.text" -}}
+{{- if and (kindIs "float64" .) (eq (floor .) .) -}}{{ int64 . }}{{- else -}}{{ . }}{{- end -}}
+{{- end -}}
+
+{{/* Environment of the model host. */}}
+{{- define "model-host.env" -}}
+- name: MODEL_HOST_MODEL_NAME
+  value: {{ include "model-host.modelName" . | quote }}
+{{- if not (include "model-host.servesBundledModel" .) }}
+- name: MODEL
+  value: /mnt/models
+{{- end }}
+{{- with .Values.model.storageUri }}
+- name: STORAGE_URI
+  value: {{ . | quote }}
+{{- end }}
+{{- with .Values.model.hubTokenSecret }}
+- name: HF_TOKEN
+  valueFrom:
+    secretKeyRef:
+      name: {{ . }}
+      key: HF_TOKEN
+{{- end }}
+{{- range $key, $value := .Values.config }}
+{{- if not (kindIs "invalid" $value) }}
+- name: MODEL_HOST_{{ $key | snakecase | upper }}
+  value: {{ include "model-host.text" $value | quote }}
+{{- end }}
+{{- end }}
+{{- if kindIs "invalid" .Values.config.threads }}
+- name: MODEL_HOST_THREADS
+  valueFrom:
+    resourceFieldRef:
+      containerName: kserve-container
+      resource: limits.cpu
+{{- end }}
+{{- with .Values.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* CPU and memory as given, and the GPUs. */}}
+{{- define "model-host.resources" -}}
+{{- $resources := deepCopy .Values.resources -}}
+{{- if .Values.gpu.enabled -}}
+{{- $gpus := dict .Values.gpu.resourceName (toString .Values.gpu.count) -}}
+{{- $_ := set $resources "requests" (merge $gpus (default (dict) $resources.requests)) -}}
+{{- $_ := set $resources "limits" (merge (deepCopy $gpus) (default (dict) $resources.limits)) -}}
+{{- end -}}
+{{- toYaml $resources -}}
+{{- end -}}
+
+{{- define "model-host.nodeSelector" -}}
+{{- $labels := deepCopy .Values.nodeSelector -}}
+{{- if .Values.gpu.enabled }}{{- $labels = merge $labels .Values.gpu.nodeSelector }}{{- end -}}
+{{- with $labels }}{{- toYaml . }}{{- end -}}
+{{- end -}}
+
+{{- define "model-host.tolerations" -}}
+{{- $taints := .Values.tolerations -}}
+{{- if .Values.gpu.enabled }}{{- $taints = concat .Values.gpu.tolerations $taints }}{{- end -}}
+{{- with $taints }}{{- toYaml . }}{{- end -}}
+{{- end -}}
+
+{{- define "model-host.containerSecurityContext" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end -}}
+
+{{- define "model-host.podSecurityContext" -}}
+runAsNonRoot: true
+runAsUser: 10001
+runAsGroup: 10001
+fsGroup: 10001
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile:
+  type: RuntimeDefault
+{{- end -}}
+
+{{/* Refuses values that cannot work, with a sentence that says what to change. */}}
+{{- define "model-host.validate" -}}
+{{- $agent := ternary 30 0 .Values.batcher.enabled -}}
+{{- $drain := .Values.config.drainTimeoutS -}}
+{{- if kindIs "invalid" $drain }}{{- fail "config.drainTimeoutS must be set: the pod's grace period is checked against it" }}{{- end -}}
+{{- $least := addf .Values.preStopSeconds $drain $agent -}}
+{{- if lt (float64 .Values.terminationGracePeriodSeconds) $least -}}
+{{- fail (printf "terminationGracePeriodSeconds is %v, but stopping takes up to %v s: preStopSeconds %v + config.drainTimeoutS %v + %d for KServe's agent; raise it or lower those" (include "model-host.text" .Values.terminationGracePeriodSeconds) (include "model-host.text" $least) (include "model-host.text" .Values.preStopSeconds) (include "model-host.text" $drain) $agent) -}}
+{{- end -}}
+{{- if and .Values.model.storageUri .Values.model.existingClaim -}}
+{{- fail "model.storageUri and model.existingClaim both name a model: keep one" -}}
+{{- end -}}
+{{- if and .Values.model.existingClaimSubPath (not .Values.model.existingClaim) -}}
+{{- fail "model.existingClaimSubPath needs model.existingClaim" -}}
+{{- end -}}
+{{- if and .Values.gpu.enabled (lt (int .Values.gpu.count) 1) -}}
+{{- fail "gpu.count must be at least 1 while gpu.enabled is true: set gpu.enabled=false (values-cpu.yaml) to compute on CPUs" -}}
+{{- end -}}
+{{- if and (not .Values.gpu.enabled) (eq (toString .Values.config.device) "cuda") -}}
+{{- fail "config.device is cuda, but gpu.enabled is false: the pod would get no GPU" -}}
+{{- end -}}
+{{- if and .Values.autoscaling.enabled (gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) -}}
+{{- fail "autoscaling.minReplicas is above autoscaling.maxReplicas" -}}
+{{- end -}}
+{{- if and .Values.autoscaling.enabled (not .Values.autoscaling.metrics) -}}
+{{- fail "autoscaling.enabled needs at least one entry in autoscaling.metrics" -}}
+{{- end -}}
+{{- with .Values.deploymentStrategy.rollingUpdate -}}
+{{- if and (eq (toString .maxSurge) "0") (eq (toString .maxUnavailable) "0") -}}
+{{- fail "deploymentStrategy.rollingUpdate has maxSurge 0 and maxUnavailable 0: no pod could ever be replaced" -}}
+{{- end -}}
+{{- end -}}
+{{- range .Values.extraEnv -}}
+{{- if eq .name "PYTHONPATH" }}{{- fail "extraEnv must not set PYTHONPATH: KServe's webhook refuses it" }}{{- end -}}
+{{- end -}}
+{{- end -}}
