@@ -1,0 +1,77 @@
+"""The tables. The owner stands first in every primary key, so that no query can forget it."""
+
+from sqlalchemy import BigInteger, ForeignKeyConstraint, Index, Text, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class ChatRow(Base):
+    __tablename__ = "chats"
+
+    owner: Mapped[str] = mapped_column(Text, primary_key=True, server_default="")
+    chat_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    system_prompt: Mapped[str | None] = mapped_column(Text)
+    created_ms: Mapped[int] = mapped_column(BigInteger)
+    updated_ms: Mapped[int] = mapped_column(BigInteger)
+    next_position: Mapped[int] = mapped_column(BigInteger)
+    complete_turns: Mapped[int] = mapped_column(BigInteger)
+
+    __table_args__ = (Index("chats_by_update", "owner", "updated_ms", "chat_id"),)
+
+
+class TurnRow(Base):
+    __tablename__ = "turns"
+
+    owner: Mapped[str] = mapped_column(Text, primary_key=True, server_default="")
+    chat_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    position: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    turn_id: Mapped[str] = mapped_column(Text)
+    status: Mapped[str] = mapped_column(Text)
+    system_prompt: Mapped[str | None] = mapped_column(Text)
+    user_prompt: Mapped[str] = mapped_column(Text)
+    response: Mapped[str | None] = mapped_column(Text)
+    finish_reason: Mapped[str | None] = mapped_column(Text)
+    error_code: Mapped[str | None] = mapped_column(Text)
+    prompt_tokens: Mapped[int | None] = mapped_column(BigInteger)
+    completion_tokens: Mapped[int | None] = mapped_column(BigInteger)
+    cached_tokens: Mapped[int | None] = mapped_column(BigInteger)
+    own_tokens: Mapped[int] = mapped_column(BigInteger)
+    request_id: Mapped[str] = mapped_column(Text)
+    created_ms: Mapped[int] = mapped_column(BigInteger)
+    finished_ms: Mapped[int | None] = mapped_column(BigInteger)
+
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["owner", "chat_id"], ["chats.owner", "chats.chat_id"], ondelete="CASCADE"
+        ),
+        Index(
+            "turns_pending",
+            "turn_id",
+            sqlite_where=text("status = 'pending'"),
+            postgresql_where=text("status = 'pending'"),
+        ),
+    )
+
+
+class LeaseRow(Base):
+    """Who writes a chat now. `turn_id` is the fence: a turn is ended only by the one that began
+    it.
+    """
+
+    __tablename__ = "leases"
+
+    owner: Mapped[str] = mapped_column(Text, primary_key=True, server_default="")
+    chat_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    turn_id: Mapped[str] = mapped_column(Text)
+    holder: Mapped[str] = mapped_column(Text)
+    expires_ms: Mapped[int] = mapped_column(BigInteger)
+
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["owner", "chat_id"], ["chats.owner", "chats.chat_id"], ondelete="CASCADE"
+        ),
+        Index("leases_by_holder", "holder"),
+    )

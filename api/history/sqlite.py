@@ -1,0 +1,115 @@
+"""What SQLite needs beyond SQL: its journal, its locks, and which processes use the file.
+
+One connection per process: SQLite has one writer anyway, waiting for it in our own pool is fair
+and can be bounded, and the WAL-reset bug of SQLite before 3.51.3 (two connections of which one
+writes while another checkpoints can damage the file) cannot happen inside a process. Between
+processes it could; so an older library gets the rollback journal instead of WAL. In both modes
+`synchronous=FULL`: a commit that was answered survives `kill -9` and a power cut.
+"""
+
+import fcntl
+import sqlite3
+from pathlib import Path
+from typing import IO, Any
+
+from sqlalchemy import Engine, event
+from sqlalchemy.engine import URL, Connection
+from sqlalchemy.exc import DBAPIError
+
+from api.errors import ApiError, StoreFull, StoreUnavailable
+from api.history.store import StoreError
+
+WAL_IS_SAFE_FROM = (3, 51, 3)
+
+
+def journal_mode() -> tuple[str, str]:
+    """The journal to use and why."""
+    version = sqlite3.sqlite_version
+    if sqlite3.sqlite_version_info >= WAL_IS_SAFE_FROM:
+        return "wal", f"SQLite {version} has the fix of the WAL-reset bug"
+    return "delete", f"SQLite {version} is older than 3.51.3, whose WAL could damage the file"
+
+
+def database_file(url: URL) -> Path | None:
+    """None for a database in memory."""
+    if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
+        return None
+    return Path(url.database)
+
+
+def prepare_folder(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{path.parent}: cannot be made: {error.strerror}") from error
+
+
+def configure(engine: Engine, timeout_s: float) -> None:
+    """Settings of every connection, and transactions that take the write lock when they begin."""
+    mode, _ = journal_mode()
+
+    @event.listens_for(engine, "connect")
+    def on_connect(connection: Any, _record: object) -> None:
+        cursor = connection.cursor()
+        try:
+            cursor.execute(f"PRAGMA busy_timeout={int(timeout_s * 1000)}")
+            cursor.execute(f"PRAGMA journal_mode={mode}")
+            cursor.execute("PRAGMA synchronous=FULL")
+            cursor.execute("PRAGMA foreign_keys=ON")
+        finally:
+            cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def on_begin(connection: Connection) -> None:
+        # A read that becomes a write can fail at once, whatever the busy time-out says.
+        writes = connection.get_execution_options().get("writes", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def translate(error: BaseException) -> ApiError:
+    """What a failed operation means for the client who asked for it."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    if getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+        return StoreFull()
+    return StoreUnavailable(retry_after_s=2)
+
+
+class ProcessLock:
+    """Tells whether other living processes use the database, by a lock file beside it.
+
+    The kernel drops the lock of a process that dies in whatever way, so a process that gets it
+    exclusively knows that every turn still marked pending is a dead one's. Afterwards the lock is
+    shared and kept.
+    """
+
+    def __init__(self, database: Path) -> None:
+        self._path = database.with_name(database.name + ".lock")
+        self._file: IO[bytes] | None = None
+
+    def alone(self) -> bool:
+        """True when no other process holds the lock. False also where the file system has no
+        locks.
+        """
+        try:
+            self._file = self._path.open("ab")
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
+
+    def share(self) -> bool:
+        """Keep a shared lock. False while a process that is just starting holds it alone."""
+        if self._file is None:
+            return True
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            self.release()
+        return True
+
+    def release(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None

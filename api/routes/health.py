@@ -1,0 +1,71 @@
+"""Probes, metrics and the start page.
+
+`/livez` asks nobody. `/readyz` asks the database and says whether the server is draining, but
+does not depend on the model host: all replicas would leave the Service at once while the host
+restarts, and clients would get refused connections instead of a clear 503. The host's state is in
+its body.
+"""
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api import __version__
+from api.errors import ApiError, Draining
+from api.routes.common import errors, json_answer, parts_of
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/", summary="What this is and where to go")
+async def index() -> Response:
+    return json_answer(
+        {
+            "name": "qna API server",
+            "version": __version__,
+            "docs": "/docs",
+            "openapi": "/openapi.json",
+            "routes": {
+                "POST /chat": "ask a question in a chat",
+                "POST /chat/batch": "ask many at once",
+                "GET /chats": "list the chats",
+                "GET /chats/{chat_id}": "read one",
+                "GET /chats/{chat_id}/export": "export one as JSON or Markdown",
+                "DELETE /chats/{chat_id}": "delete one",
+                "POST /v1/chat/completions": "OpenAI's chat completions",
+                "GET /v1/models": "OpenAI's list of models",
+                "GET /livez": "is the process alive",
+                "GET /readyz": "can it answer",
+                "GET /metrics": "Prometheus metrics",
+            },
+        }
+    )
+
+
+@router.get("/livez", summary="Alive: the process answers")
+async def livez() -> Response:
+    return json_answer({"status": "live"})
+
+
+@router.get("/readyz", responses=errors(503), summary="Ready: the database answers, no drain")
+async def readyz(request: Request) -> Response:
+    parts = parts_of(request)
+    host = request.app.state.host_watch.state()
+    if parts.lifecycle.draining:
+        raise Draining(retry_after_s=1)
+    try:
+        await parts.store.check()
+    except ApiError as error:
+        error.extra = {"model_host": host}
+        raise
+    return json_answer({"status": "ready", "database": "ready", "model_host": host})
+
+
+@router.get(
+    "/metrics",
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    summary="Prometheus metrics",
+)
+async def metrics(request: Request) -> Response:
+    own = parts_of(request).metrics
+    return Response(own.render(), headers={"Content-Type": own.content_type})

@@ -1,0 +1,45 @@
+"""How much of a chat goes to the model: policy only, no I/O.
+
+Each complete turn is stored with `own_tokens`, its share of what the model host counted: the
+prompt and the answer of that turn, less the shares of the turns that were sent along. The shares
+of the turns that are sent therefore add up to what the host will count, but for the new question,
+which is estimated low: a wrong guess costs one refusal by the host, which is answered by sending
+fewer turns.
+"""
+
+from collections.abc import Sequence
+
+from api.history import PastTurn
+
+BYTES_PER_TOKEN = 4
+DEFAULT_ANSWER = 512
+
+
+def estimated_tokens(text: str) -> int:
+    return len(text.encode()) // BYTES_PER_TOKEN + 1
+
+
+def own_tokens(prompt_tokens: int, completion_tokens: int, sent: Sequence[PastTurn]) -> int:
+    return max(1, prompt_tokens + completion_tokens - sum(turn.tokens for turn in sent))
+
+
+def turns_that_fit(
+    past: Sequence[PastTurn], question: str, max_tokens: int | None, context: int | None
+) -> int:
+    """How many of the newest turns fit beside the question and its answer."""
+    if context is None:
+        return len(past)
+    answer = max_tokens if max_tokens is not None else min(DEFAULT_ANSWER, context // 4)
+    left = context - answer - estimated_tokens(question)
+    fitting = 0
+    for turn in reversed(past):
+        left -= turn.tokens
+        if left < 0:
+            break
+        fitting += 1
+    return fitting
+
+
+def fewer(count: int) -> int:
+    """What to try after the host refused `count` turns: the newest half."""
+    return count // 2
