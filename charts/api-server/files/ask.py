@@ -26,9 +26,7 @@ def call(method: str, path: str, body: object = None) -> bytes:
         with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
             return bytes(answer.read())
     except urllib.error.HTTPError as error:
-        sys.exit(
-            f"{method} {path} answered {error.code}: {error.read().decode(errors='replace')}"
-        )
+        sys.exit(f"{method} {path} answered {error.code}: {error.read().decode(errors='replace')}")
     except OSError as error:
         sys.exit(f"{method} {path} did not answer: {error}")
 

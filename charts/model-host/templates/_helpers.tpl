@@ -113,7 +113,7 @@ app.kubernetes.io/component: test
 {{- $resources := deepCopy .Values.resources -}}
 {{- if .Values.gpu.enabled -}}
 {{- $gpus := dict .Values.gpu.resourceName (toString .Values.gpu.count) -}}
-{{- $_ := set $resources "requests" (merge $gpus (default (dict) $resources.requests)) -}}
+{{- $_ := set $resources "requests" (merge (deepCopy $gpus) (default (dict) $resources.requests)) -}}
 {{- $_ := set $resources "limits" (merge (deepCopy $gpus) (default (dict) $resources.limits)) -}}
 {{- end -}}
 {{- toYaml $resources -}}
@@ -166,7 +166,7 @@ seccompProfile:
 {{- if and .Values.gpu.enabled (lt (int .Values.gpu.count) 1) -}}
 {{- fail "gpu.count must be at least 1 while gpu.enabled is true: set gpu.enabled=false (values-cpu.yaml) to compute on CPUs" -}}
 {{- end -}}
-{{- if and (not .Values.gpu.enabled) (eq (toString .Values.config.device) "cuda") -}}
+{{- if and (not .Values.gpu.enabled) (hasPrefix "cuda" (toString .Values.config.device)) -}}
 {{- fail "config.device is cuda, but gpu.enabled is false: the pod would get no GPU" -}}
 {{- end -}}
 {{- if and .Values.autoscaling.enabled (gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) -}}
