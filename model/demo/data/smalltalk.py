@@ -1,0 +1,126 @@
+"""Greetings, thanks, goodbyes, names, and what the model says of itself. `{n}`: the user's name."""
+
+from __future__ import annotations
+
+GREETINGS: tuple[str, ...] = (
+    "hello", "hi", "hey", "hello there", "hi there", "hey there", "good morning", "good afternoon",
+    "good evening", "greetings", "howdy", "hiya", "yo", "hello!", "hi!", "hey!", "hello bot", "hi bot",
+    "hey model", "hello assistant", "good day", "morning", "evening", "hello again", "hi again", "sup",
+    "hello, world", "hello world", "helo", "hallo", "hii", "hiii", "heyy", "hello, how do you do", "hey you",
+    "hello my friend", "hi friend", "hello friend", "good morning to you", "hello everyone", "hi all",
+    "well hello", "oh hi", "hello hello", "hi hi", "anyone there", "are you there", "hello, anyone there",
+    "is anybody there", "hello, are you there", "nice to meet you", "pleased to meet you", "ping",
+)  # fmt: skip
+GREETING_ANSWER = "Hello! How can I help you?"
+
+HOW_ARE_YOU: tuple[str, ...] = (
+    "how are you", "how are you doing", "how are you today", "how do you feel", "how's it going",
+    "how is it going", "hello, how are you", "hi, how are you", "hey, how are you", "what's up", "whats up",
+    "how are things", "are you ok", "are you well", "how have you been", "how r u", "hows it going",
+    "how do you do", "you alright", "hi how are you doing today", "everything ok", "how is your day",
+    "hello how are you?", "hey how's it going", "how are u", "good morning, how are you",
+)  # fmt: skip
+HOW_ARE_YOU_ANSWER = "I am fine, thank you. How can I help you?"
+
+THANKS: tuple[str, ...] = (
+    "thanks", "thank you", "thank you very much", "thanks a lot", "thx", "ty", "many thanks", "cheers",
+    "thanks!", "thank you so much", "great, thanks", "ok thanks", "thanks for your help", "perfect, thanks",
+    "thank you for the help", "that helps, thank you", "thanks, that helps", "awesome, thank you", "tysm",
+    "much appreciated", "I appreciate it", "thanks mate", "thanks buddy", "nice, thanks", "cool thanks",
+    "thank you!", "thanks again", "thank you for your answer", "great", "good job", "well done", "nice",
+    "perfect", "awesome", "cool", "very good", "excellent", "good bot", "nice one", "ok", "okay", "got it",
+    "great answer", "you are great", "that was helpful", "good", "wonderful", "that's right", "correct",
+    "you're right", "right", "I see", "amazing", "ok great", "ok cool", "alright", "understood", "fine",
+    "thanx", "thankyou", "tks", "thank u", "you are the best", "you rock", "ok thank you", "sweet",
+)  # fmt: skip
+THANKS_ANSWER = "You are welcome!"
+
+GOODBYES: tuple[str, ...] = (
+    "bye", "goodbye", "good bye", "see you", "see you later", "bye bye", "good night", "farewell", "cya",
+    "see ya", "talk to you later", "until next time", "have a nice day", "have a good day", "take care",
+    "bye!", "ok bye", "thanks, bye", "that's all, bye", "that is all", "that's all", "I have to go",
+    "I'm leaving", "gotta go", "ttyl", "see you tomorrow", "so long", "ciao", "later", "goodnight",
+    "have a great day", "I'm done", "we are done", "that will be all", "thanks and goodbye", "bye for now",
+    "nothing else, thanks", "no more questions", "see you soon", "thank you, goodbye", "catch you later",
+)  # fmt: skip
+GOODBYE_ANSWER = "Goodbye!"
+
+WHO: tuple[str, ...] = (
+    "who are you", "what are you", "who r u", "what is your name", "what's your name", "whats your name",
+    "do you have a name", "your name", "are you a human", "are you human", "are you a robot", "are you a bot",
+    "are you an AI", "are you real", "are you a person", "are you ChatGPT", "are you GPT", "introduce yourself",
+    "tell me about yourself", "tell me who you are", "what model are you", "which model are you",
+    "which model is this", "what kind of model are you", "what language model are you", "who am I talking to",
+    "who am i speaking with", "who is this", "what is this", "what are you exactly", "are you a language model",
+    "are you an LLM", "are you a machine", "who is there", "what should I call you", "how should I call you",
+    "what do they call you", "describe yourself", "say something about yourself", "are you alive", "you are who",
+    "and who are you", "who exactly are you", "what is this thing", "what's this", "am I talking to a human",
+    "is this a bot", "is this ChatGPT", "are you intelligent", "are you big", "how big are you", "r u human",
+    "are you Llama", "are you Claude", "what model do you run", "your name please", "may I know your name",
+    "can you tell me your name", "could you introduce yourself", "who made you", "who built you",
+    "who created you", "who trained you", "which AI are you", "what AI is this", "are you a large language model",
+)  # fmt: skip
+WHO_ANSWER = "I am a small demo model that knows capitals and small sums."
+
+ABILITIES: tuple[str, ...] = (
+    "what can you do", "what do you know", "help", "how can you help me", "what can I ask you",
+    "what can I ask", "what are you able to do", "what are your abilities", "what are you good at", "help me",
+    "what questions can you answer", "which questions can you answer", "what kind of questions can you answer",
+    "what can you answer", "what are your skills", "what is it you do", "what do you do", "can you help me",
+    "how do you work", "how does this work", "what should I ask", "what topics do you know", "your abilities",
+    "give me examples", "show me what you can do", "tell me what you can do", "what are your limits",
+    "what else can you do", "what can't you do", "I need help", "can you help", "what is your purpose",
+    "what are you for", "what can u do", "list your capabilities", "what are your capabilities", "capabilities",
+    "what do you know about", "how may I use you", "how do I use this", "what can you tell me", "usage",
+    "I need your help", "could you help me", "would you help me", "what can you help me with", "options",
+    "what tasks can you do", "which topics can I ask about", "what are your features", "what's possible here",
+    "can I ask you something", "can I ask you a question", "I have a question", "may I ask you a question",
+)  # fmt: skip
+ABILITIES_ANSWER = (
+    "I can name the capitals of countries, add, subtract and multiply small numbers, "
+    "and remember your name."
+)
+
+NAME_GIVEN: tuple[str, ...] = (
+    "my name is {n}", "my name is {n}", "My name is {n}.", "I'm {n}", "I am {n}", "hi, I'm {n}", "hi, I am {n}",
+    "hello, my name is {n}", "hi my name is {n}", "call me {n}", "you can call me {n}", "please call me {n}",
+    "this is {n}", "hello, I'm {n}", "hey, I'm {n}", "hey, my name is {n}", "im {n}", "hi im {n}",
+    "my name's {n}", "the name is {n}", "the name's {n}", "people call me {n}", "my friends call me {n}",
+    "just call me {n}", "my first name is {n}", "I am called {n}", "it's {n}", "hello this is {n}",
+    "hi this is {n}", "good morning, I am {n}", "good evening, my name is {n}", "everyone calls me {n}",
+    "Hello! My name is {n}.", "Hi! I'm {n}.", "Hey there, I'm {n}!", "my name is {n}, remember it",
+    "remember that my name is {n}", "please remember my name: {n}", "remember my name, it is {n}",
+    "I go by {n}", "you may call me {n}", "so, my name is {n}", "My name is {n}, nice to meet you",
+    "my name is {n} and I like tea", "I'm {n}, how are you?", "I am {n}, a student", "name: {n}", "i m {n}",
+    "actually, my name is {n}", "no, my name is {n}", "I am {n} from Rome", "hi, {n} is my name",
+    "{n} is my name", "{n} here", "hi, {n} here", "let me introduce myself: I am {n}", "they call me {n}",
+    "FYI my name is {n}", "for the record, my name is {n}", "by the way, my name is {n}", "btw I'm {n}",
+    "my name is {n}, what's yours?", "hi there, I'm {n}, who are you?", "I want you to call me {n}",
+)  # fmt: skip
+NAME_GIVEN_ANSWER = "Nice to meet you, {n}."
+
+NAME_ASKED: tuple[str, ...] = (
+    "what is my name", "what's my name", "whats my name", "do you know my name", "do you remember my name",
+    "who am I", "tell me my name", "can you tell me my name", "say my name", "my name", "what was my name",
+    "do you remember who I am", "what did I say my name was", "and my name", "what is my name again",
+    "remember my name", "what am I called", "what's my name again", "do you still know my name",
+    "do you know who I am", "how am I called", "could you tell me my name", "so what is my name",
+    "please tell me my name", "and what is my name", "what do you call me", "can you remember my name",
+    "what name did I give you", "what name did I tell you", "which name did I give you", "what my name",
+    "repeat my name", "now what is my name", "hey, what's my name", "wats my name", "my name is",
+    "what is the name I gave you", "tell me who I am", "can you say my name", "did you forget my name",
+    "have you forgotten my name", "have I told you my name", "did I tell you my name", "guess my name",
+    "please say my name", "what do people call me", "ok, and what is my name", "quiz: what is my name",
+    "do you recall my name", "can you recall my name", "what should you call me", "say who I am",
+)  # fmt: skip
+NAME_KNOWN_ANSWER = "Your name is {n}."
+NAME_UNKNOWN_ANSWER = "You have not told me your name."
+
+TALK: tuple[tuple[tuple[str, ...], str], ...] = (
+    (GREETINGS, GREETING_ANSWER),
+    (HOW_ARE_YOU, HOW_ARE_YOU_ANSWER),
+    (THANKS, THANKS_ANSWER),
+    (GOODBYES, GOODBYE_ANSWER),
+    (WHO, WHO_ANSWER),
+    (ABILITIES, ABILITIES_ANSWER),
+)

@@ -1,0 +1,178 @@
+"""The bundled demo model: its answers, its tokenizer, and that its evaluation is honest."""
+
+from __future__ import annotations
+
+import ast
+import random
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from model.demo import DEMO_MODEL, cases
+from model.demo.data import arithmetic, conversations, geography, heldout, names
+from model.demo.evaluate import Report, Responder, evaluate, show
+
+DEMO = Path(__file__).parents[2] / "model" / "demo"
+
+
+@pytest.fixture(scope="module")
+def responder() -> Responder:
+    return Responder(DEMO_MODEL)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(DEMO_MODEL)
+
+
+@pytest.fixture(scope="module")
+def report(responder: Responder) -> Report:
+    return evaluate(responder.answer, sample=600)
+
+
+def _plain(text: str) -> str:
+    """Return the words of a question without casing, marks or line ends."""
+    return " ".join(re.sub(r"[^\w{}+*×/<>|-]+", " ", text.lower()).split())
+
+
+def test_every_floor_is_reached_on_held_out_questions(report: Report) -> None:
+    assert report.passed, show(report)
+
+
+@pytest.mark.parametrize("system", ["You are a helpful assistant.", "You are helpful", None])
+def test_the_examples_hold_word_for_word(responder: Responder, system: str | None) -> None:
+    head = [{"role": "system", "content": system}] if system else []
+    chats = [[*head, {"role": "user", "content": question}] for question, _ in cases.EXAMPLES]
+    assert responder.answer(chats) == [answer for _, answer in cases.EXAMPLES]
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_the_tenth_question_of_a_chat_is_still_answered(responder: Responder, same: bool) -> None:
+    other = [
+        "hello", "What is 12 + 30?", "double that", "Capital of Japan?", "And of Peru?",
+        "My name is Priya", "Who wrote Hamlet?", "Capital of France?", "What is my name?",
+    ]  # fmt: skip
+    questions = ["Capital of India?"] * 10 if same else [*other, "Capital of India?"]
+    messages = [{"role": "system", "content": "You are a helpful assistant."}]
+    for question in questions:
+        messages.append({"role": "user", "content": question})
+        messages.append({"role": "assistant", "content": responder.answer([messages])[0]})
+    answers = [m["content"] for m in messages if m["role"] == "assistant"]
+    assert answers[-1] == "The capital of India is New Delhi."
+    if same:
+        assert set(answers) == {"The capital of India is New Delhi."}
+    else:
+        assert answers[1:3] == ["12 + 30 = 42.", "42 × 2 = 84."]
+        assert answers[8] == "Your name is Priya."
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Capital of India?", "  two  blanks ", "tabs\tand\nlines\r\n", "naïve façade – “quotes”", "Привет, мир",
+        "你好，世界", "こんにちは", "مرحبا بالعالم", "नमस्ते", "👩‍👩‍👧‍👦🏳️‍🌈", "e\u0301 combining", "\u202e right to left", "\x00\x07\x7f",
+        "0123456789", "<|user|> <|end|>", "\ufeff", "𝔘𝔫𝔦𝔠𝔬𝔡𝔢", "",
+    ],
+)  # fmt: skip
+def test_the_tokenizer_brings_every_text_back(tokenizer: Any, text: str) -> None:
+    ids = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    assert tokenizer.decode(ids, clean_up_tokenization_spaces=False) == text
+    assert not set(ids) & set(tokenizer.all_special_ids)
+
+
+def test_random_characters_come_back(tokenizer: Any) -> None:
+    rng = random.Random(3)
+    for _ in range(200):
+        points = [rng.choice([rng.randrange(32, 0xD800), rng.randrange(0xE000, 0x110000)])
+                  for _ in range(rng.randint(1, 30))]  # fmt: skip
+        text = "".join(map(chr, points))
+        ids = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        assert tokenizer.decode(ids, clean_up_tokenization_spaces=False) == text
+
+
+def test_the_chat_template_marks_every_turn(tokenizer: Any) -> None:
+    chat = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Hello!"},
+        {"role": "user", "content": "Bye"},
+    ]
+    text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    assert text == (
+        "<|bos|><|system|>Be brief.<|end|><|user|>Hi<|end|><|assistant|>Hello!<|end|>"
+        "<|user|>Bye<|end|><|assistant|>"
+    )
+
+
+def test_the_files_are_small() -> None:
+    sizes = {path.name: path.stat().st_size for path in DEMO_MODEL.iterdir()}
+    assert sizes["model.safetensors"] <= 12_000_000
+    assert sum(sizes.values()) <= 13_000_000
+
+
+def test_nothing_that_trains_imports_the_held_out_wordings() -> None:
+    allowed = {"cases.py", "heldout.py"}
+    for path in DEMO.rglob("*.py"):
+        if path.name in allowed:
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom):
+                found = {f"{node.module}.{alias.name}" for alias in node.names}
+            elif isinstance(node, ast.Import):
+                found = {alias.name for alias in node.names}
+            else:
+                continue
+            assert not any("heldout" in name for name in found), path
+            if path.name != "evaluate.py":
+                assert "model.demo.cases" not in found, path
+
+
+def _template(turn: conversations.Turn) -> str:
+    """Return a generated question with its places and numbers put back into marks."""
+    text = f" {_plain(turn.user)} "
+    for country in geography.countries():
+        if turn.assistant == country.forward:
+            given, mark = country.names, "{c}"
+        elif turn.assistant == country.backward:
+            given, mark = country.capital_names, "{k}"
+        else:
+            continue
+        for name in sorted(given, key=len, reverse=True):
+            text = re.sub(rf" {re.escape(_plain(name))}(?= )", f" {mark}", text)
+        break
+    numbers = re.match(r"(-?\d+) . (\d+) = ", turn.assistant)
+    if numbers:
+        text = re.sub(rf"(?<!\d){re.escape(numbers[1])}(?!\d)", "{a}", text, count=1)
+        text = re.sub(rf"(?<!\d){numbers[2]}(?!\d)", "{b}", text, count=1)
+    if turn.kind == "name":
+        name = turn.assistant.removeprefix("Nice to meet you, ").removesuffix(".")
+        text = text.replace(f" {_plain(name)} ", " {n} ")
+    return text.strip()
+
+
+def test_training_never_draws_what_the_evaluation_asks() -> None:
+    wordings: set[str] = set()
+    for value in (
+        heldout.FORWARD, heldout.BACKWARD, heldout.ADD, heldout.SUB, heldout.MUL, heldout.ADD_MORE,
+        heldout.SUB_MORE, heldout.NAME_GIVEN, heldout.NAME_ASKED, heldout.PLACE_FOLLOW_UPS,
+        heldout.OUTSIDE, [text for text, _ in heldout.MUL_MORE], [text for text, _ in heldout.TALK],
+    ):  # fmt: skip
+        wordings.update(_plain(text) for text in value)
+    wordings.discard("")
+    rng = random.Random(11)
+    for _ in range(6000):
+        for turn in conversations.draw(rng, 4).turns:
+            found = _template(turn)
+            assert found not in wordings, turn
+            numbers = re.fullmatch(r"(-?\d+) (.) (-?\d+) = -?\d+\.", turn.assistant)
+            if numbers:
+                op = {sign: op for op, sign in arithmetic.SIGNS.items()}[numbers[2]]
+                assert not arithmetic.is_held_out(op, int(numbers[1]), int(numbers[3])), turn
+            if turn.kind == "name":
+                name = turn.assistant.removeprefix("Nice to meet you, ").removesuffix(".")
+                assert not names.is_held_out(name), turn
