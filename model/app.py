@@ -1,0 +1,135 @@
+"""The one ASGI application: routes, middleware, exception handlers, lifespan.
+
+`uvicorn --factory model.app:create_app` and `python -m model` serve the same one. Owns how the
+parts are put together; each part owns its own behaviour.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from types import FrameType
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from model.config import Settings, load_settings
+from model.engine import AsyncEngine, EngineError
+from model.errors import HostError, InvalidRequest, MethodNotAllowed, NotFound
+from model.host import Host
+from model.logs import configure
+from model.middleware import BodyReader, RequestContext
+from model.openapi_document import VERSION, document
+from model.predictor import Predictor
+from model.responses import error_response
+from model.routes import generate, health, kserve, openai
+
+logger = logging.getLogger(__name__)
+
+
+def create_app(settings: Settings | None = None, engine: AsyncEngine | None = None) -> FastAPI:
+    """Reads the environment when no settings are given; starts the engine in its lifespan."""
+    if settings is None:
+        settings = load_settings()
+        configure(settings.log_level, settings.log_format)
+    host = Host(settings, engine)
+    return build_app(host, Predictor(host))
+
+
+def build_app(host: Host, predictor: Predictor, *, runs_engine: bool = True) -> FastAPI:
+    """With `runs_engine` false, somebody else runs the predictor's engine: KServe's server."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        running = asyncio.create_task(_run_engine(predictor)) if runs_engine else None
+        with _drain_on_signals(host):
+            yield
+        if running is not None:
+            predictor.stop()
+            await running
+
+    app = FastAPI(
+        title="Model host",
+        version=VERSION,
+        lifespan=lifespan,
+        redirect_slashes=False,
+        redoc_url=None,
+    )
+    app.state.host = host
+    for router in (
+        generate.create_router(host),
+        openai.create_router(host),
+        kserve.create_router(host, predictor),
+        health.create_router(host),
+    ):
+        app.include_router(router)
+    app.add_exception_handler(HostError, _host_error)
+    app.add_exception_handler(HTTPException, _http_exception)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_middleware(BodyReader, limit=host.settings.max_body_bytes)
+    app.add_middleware(RequestContext, metrics=host.metrics)  # added last, so outermost
+    app.openapi = lambda: document(app)  # type: ignore[method-assign]
+    return app
+
+
+async def _run_engine(predictor: Predictor) -> None:
+    """Under a plain uvicorn, the end of the engine must be the end of the process."""
+    try:
+        await predictor.start_engine()
+    except EngineError as error:
+        logger.critical(error.message)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def _drain_on_signals(host: Host) -> Iterator[None]:
+    """Begin to drain before uvicorn's own handler, which waits for the running requests."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous: dict[int, Any] = {}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        host.begin_drain()
+        then: Callable[[int, FrameType | None], Any] | Any = previous[number]
+        if callable(then):
+            then(number, frame)
+
+    number: int
+    for number in (signal.SIGTERM, signal.SIGINT):
+        previous[number] = signal.getsignal(number)
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            if signal.getsignal(number) is handle:
+                signal.signal(number, handler)
+
+
+async def _host_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HostError)
+    return error_response(error, request.scope)
+
+
+async def _http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    match error.status_code:
+        case 404:
+            answer: HostError = NotFound("there is nothing at this path")
+        case 405:
+            answer = MethodNotAllowed("this path does not take that method")
+        case _:
+            answer = InvalidRequest("the request cannot be served")
+    answer.headers.update(error.headers or {})
+    return error_response(answer, request.scope)
+
+
+async def _validation_error(request: Request, _: Exception) -> Response:
+    """Path parameters are all the framework parses here; its own answer would echo them."""
+    return error_response(InvalidRequest("the path is not valid"), request.scope)

@@ -1,0 +1,241 @@
+"""The bodies of OpenAI's chat and text completions, as far as this server gives what they ask.
+
+A field that would change the answer and is not supported is refused; any other unknown field is
+ignored, as OpenAI's own server does. Knows no engine.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.json_schema import WithJsonSchema
+
+from model.errors import InvalidRequest, MissingField, ModelNotFound, Unsupported
+from model.schemas import MAX_MESSAGES, MAX_SEED, Message, Sampling, Stops, Text
+
+MAX_CHOICES = 8
+ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+OTHER_ROLES = ("tool", "function")
+
+# Fields that would change the answer → the values that ask for nothing.
+UNSUPPORTED: dict[str, tuple[Any, ...]] = {
+    "tools": (None, []),
+    "tool_choice": (None, "none", "auto"),
+    "functions": (None, []),
+    "function_call": (None, "none", "auto"),
+    "response_format": (None, {"type": "text"}),
+    "logit_bias": (None, {}),
+    "audio": (None,),
+    "modalities": (None, ["text"]),
+    "prediction": (None,),
+    "web_search_options": (None,),
+    "suffix": (None, ""),
+    "echo": (None, False),
+    "best_of": (None, 1),
+    "chat_template": (None,),
+    "chat_template_kwargs": (None, {}),
+    "guided_json": (None,),
+    "guided_regex": (None,),
+    "guided_choice": (None,),
+}
+
+
+class Loose(BaseModel):
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True, allow_inf_nan=False)
+
+
+class StreamOptions(Loose):
+    include_usage: bool | None = None
+
+
+class Completion(Loose):
+    """What both kinds share."""
+
+    model: Text
+    max_tokens: int | None = Field(None, ge=1)
+    temperature: float | None = Field(None, ge=0, le=2)
+    top_p: float | None = Field(None, gt=0, le=1)
+    top_k: int | None = Field(None, ge=0, le=2**31 - 1)
+    min_p: float | None = Field(None, ge=0, le=1)
+    n: int | None = Field(None, ge=1, le=MAX_CHOICES)
+    seed: int | None = Field(None, ge=0, le=MAX_SEED)
+    stop: Stops | None = None
+    presence_penalty: float | None = Field(None, ge=-2, le=2)
+    frequency_penalty: float | None = Field(None, ge=-2, le=2)
+    repetition_penalty: float | None = Field(None, gt=0, le=2)
+    timeout_ms: int | None = Field(None, ge=1, le=3_600_000)
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unsupported(cls, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            for name, nothing in UNSUPPORTED.items():
+                if data.get(name) not in nothing:
+                    raise Unsupported(f"{name}: not supported by this server", param=name)
+        return data
+
+    @property
+    def count(self) -> int:
+        return self.n or 1
+
+    @property
+    def include_usage(self) -> bool:
+        return bool(self.stream_options and self.stream_options.include_usage)
+
+    def check_model(self, served: str) -> None:
+        if self.model != served:
+            raise ModelNotFound
+
+    def _sampling(self, **resolved: Any) -> Sampling:
+        names = Sampling.model_fields.keys() & type(self).model_fields.keys() - resolved.keys()
+        return Sampling.model_construct(**{name: getattr(self, name) for name in names}, **resolved)
+
+
+class ChatMessage(Loose):
+    role: str
+    content: Annotated[
+        Any,
+        WithJsonSchema(
+            {
+                "anyOf": [
+                    {"type": "string"},
+                    {
+                        "type": "array",
+                        "items": {
+                            "type": "object",
+                            "properties": {
+                                "type": {"const": "text"},
+                                "text": {"type": "string"},
+                            },
+                            "required": ["type", "text"],
+                        },
+                    },
+                ]
+            }
+        ),
+    ] = None
+    tool_calls: Annotated[Any, Field(exclude=True)] = None
+
+
+class ChatCompletionRequest(Completion):
+    messages: Annotated[
+        list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)
+    ]
+    max_completion_tokens: int | None = Field(None, ge=1)
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(None, ge=0, le=20)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.top_logprobs is not None and not self.logprobs:
+            raise InvalidRequest("top_logprobs needs logprobs", param="top_logprobs")
+        last = len(self.messages) - 1
+        if not self.texts()[last].content.strip():
+            path = f"messages[{last}].content"
+            raise InvalidRequest(f"{path}: must not be empty or white space only", param=path)
+        return self
+
+    def texts(self) -> list[Message]:
+        return [_message(item, f"messages[{index}]") for index, item in enumerate(self.messages)]
+
+    def sampling(self) -> Sampling:
+        return self._sampling(
+            max_tokens=self.max_completion_tokens or self.max_tokens,
+            logprobs=(self.top_logprobs or 0) if self.logprobs else None,
+        )
+
+
+def _message(item: ChatMessage, path: str) -> Message:
+    if item.role in OTHER_ROLES:
+        raise Unsupported(f"{path}.role: not supported by this server", param=f"{path}.role")
+    if item.role not in ROLES:
+        raise InvalidRequest(
+            f"{path}.role: must be one of {', '.join(ROLES)}", param=f"{path}.role"
+        )
+    if item.tool_calls:
+        raise Unsupported(
+            f"{path}.tool_calls: not supported by this server", param=f"{path}.tool_calls"
+        )
+    content = _content(item.content, f"{path}.content")
+    return Message.model_construct(role=ROLES[item.role], content=content)
+
+
+def _content(content: Any, path: str) -> str:
+    if content is None:
+        raise MissingField(f"{path}: this field is required", param=path)
+    if isinstance(content, str):
+        return _text(content, path)
+    if not isinstance(content, list):
+        raise InvalidRequest(f"{path}: must be a string or a list of text parts", param=path)
+    return "".join(_part(part, f"{path}[{index}]") for index, part in enumerate(content))
+
+
+def _part(part: Any, path: str) -> str:
+    if not isinstance(part, dict):
+        raise InvalidRequest(f"{path}: must be an object", param=path)
+    if part.get("type") != "text":
+        raise Unsupported(f"{path}.type: only text is supported", param=f"{path}.type")
+    return _text(part.get("text"), f"{path}.text")
+
+
+def _text(text: Any, path: str) -> str:
+    if not isinstance(text, str):
+        raise InvalidRequest(f"{path}: must be a string", param=path)
+    if "\0" in text:
+        raise InvalidRequest(f"{path}: must not contain the character NUL", param=path)
+    return text
+
+
+class CompletionRequest(Completion):
+    prompt: Annotated[
+        Any,
+        WithJsonSchema(
+            {
+                "anyOf": [
+                    {"type": "string"},
+                    {"type": "array", "items": {"type": "string"}},
+                    {"type": "array", "items": {"type": "integer"}},
+                    {"type": "array", "items": {"type": "array", "items": {"type": "integer"}}},
+                ]
+            }
+        ),
+    ]
+    logprobs: int | None = Field(None, ge=0, le=20)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        self.prompts()
+        return self
+
+    def prompts(self) -> list[tuple[str, str | list[int]]]:
+        """Each with the field that it stands in."""
+        if isinstance(self.prompt, str) or _are_ids(self.prompt):
+            return [("prompt", _prompt(self.prompt, "prompt"))]
+        if not isinstance(self.prompt, list) or not self.prompt:
+            raise InvalidRequest("prompt: must be a string or a list, not empty", param="prompt")
+        named = [(f"prompt[{index}]", item) for index, item in enumerate(self.prompt)]
+        return [(name, _prompt(item, name)) for name, item in named]
+
+    def sampling(self) -> Sampling:
+        return self._sampling()
+
+
+def _are_ids(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and type(value[0]) is int
+
+
+def _prompt(value: Any, path: str) -> str | list[int]:
+    if isinstance(value, str):
+        if not value:
+            raise InvalidRequest(f"{path}: must not be empty", param=path)
+        return _text(value, path)
+    if not _are_ids(value):
+        raise InvalidRequest(f"{path}: must be a string or token ids, not empty", param=path)
+    for index, item in enumerate(value):
+        if type(item) is not int:
+            raise InvalidRequest(
+                f"{path}[{index}]: must be a whole number", param=f"{path}[{index}]"
+            )
+    return list(value)

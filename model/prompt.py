@@ -1,0 +1,124 @@
+"""From messages, a text or token ids to the prompt's token ids.
+
+Owns roles and the chat template: the model's own, or a plain one for models without. A caller's
+text that spells a control token stays text (`tokenizer.py` says how). Rendering and encoding run
+in worker threads, after the size has been capped; nothing here touches the event loop.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jinja2
+
+from model.errors import InvalidRequest, context_length_exceeded
+from model.schemas import Message
+from model.tokenizer import Tokenizer
+
+# For models without a chat template: turns with the speaker's name before each.
+PLAIN_NAMES = {"system": "", "user": "User: ", "assistant": "Assistant: "}
+PLAIN_STOPS = ("\nUser:",)
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """Exactly one of the three; `param` is the field that a complaint names."""
+
+    param: str
+    messages: Sequence[Message] | None = None
+    text: str | None = None
+    token_ids: Sequence[int] | None = None
+
+
+class PromptEncoder:
+    def __init__(self, tokenizer: Tokenizer, max_model_len: int, vocab_size: int) -> None:
+        self._tokenizer = tokenizer
+        self._max_model_len = max_model_len
+        self._vocab_size = vocab_size
+        self._has_template = bool(getattr(tokenizer.original, "chat_template", None))
+        self._takes_system = self._has_template and self._keeps_system()
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """Stop strings of a chat, beside the model's own end of turn."""
+        return () if self._has_template else PLAIN_STOPS
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        if prompt.token_ids is not None:
+            return self._checked(prompt.token_ids, prompt.param)
+        self._cap(prompt)
+        if prompt.text is not None:
+            return self._tokenizer.encode_text(prompt.text)
+        messages = list(prompt.messages or ())
+        mark = self._tokenizer.new_mark()
+        guarded = [
+            {"role": item.role, "content": self._tokenizer.guard(item.content, mark)}
+            for item in messages
+        ]
+        rendered = self._render(guarded, prompt.param)
+        # A template writes the beginning of the sequence itself; the plain form does not.
+        return self._tokenizer.encode_template(rendered, mark, begin=not self._has_template)
+
+    def _cap(self, prompt: Prompt) -> None:
+        texts = (
+            [prompt.text or ""]
+            if prompt.messages is None
+            else [item.content for item in prompt.messages]
+        )
+        fewest = self._tokenizer.at_least(sum(map(len, texts)))
+        if fewest > self._max_model_len:
+            raise context_length_exceeded(fewest, 1, self._max_model_len, prompt.param)
+
+    def _checked(self, token_ids: Sequence[int], param: str) -> list[int]:
+        for position, token_id in enumerate(token_ids):
+            if not 0 <= token_id < self._vocab_size:
+                raise InvalidRequest(
+                    f"{param}[{position}]: must be a token id from 0 to {self._vocab_size - 1}",
+                    param=f"{param}[{position}]",
+                )
+        return list(token_ids)
+
+    def _render(self, messages: list[dict[str, str]], param: str) -> str:
+        if not self._has_template:
+            return _plain(messages)
+        if not self._takes_system:
+            messages = _merge_system(messages)
+        try:
+            return self._template(messages)
+        except (jinja2.TemplateError, TypeError, KeyError, IndexError, ValueError):
+            raise InvalidRequest(
+                "the model's chat template does not take these roles in this order", param=param
+            ) from None
+
+    def _template(self, messages: list[dict[str, str]]) -> str:
+        text: str = self._tokenizer.original.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True
+        )
+        return text
+
+    def _keeps_system(self) -> bool:
+        """Templates without a system role refuse it, or leave it out without a word."""
+        probe: list[dict[str, Any]] = [
+            {"role": "system", "content": "0123456789system"},
+            {"role": "user", "content": "0123456789user"},
+        ]
+        try:
+            return "0123456789system" in self._template(probe)
+        except (jinja2.TemplateError, TypeError, KeyError, IndexError, ValueError):
+            return False
+
+
+def _merge_system(messages: list[dict[str, str]]) -> list[dict[str, str]]:
+    """All system text goes before the first user text."""
+    system = [item["content"] for item in messages if item["role"] == "system" and item["content"]]
+    rest = [dict(item) for item in messages if item["role"] != "system"]
+    first = next((item for item in rest if item["role"] == "user"), None)
+    if system and first is not None:
+        first["content"] = "\n\n".join([*system, first["content"]])
+    return rest
+
+
+def _plain(messages: list[dict[str, str]]) -> str:
+    turns = [PLAIN_NAMES[item["role"]] + item["content"] for item in messages if item["content"]]
+    separator = "\n\n" if messages[0]["role"] == "system" and len(turns) > 1 else "\n"
+    return turns[0] + separator + "\n".join([*turns[1:], "Assistant:"])

@@ -1,0 +1,104 @@
+"""POST /generate and POST /generate/batch."""
+
+import contextlib
+from collections.abc import AsyncGenerator
+from typing import Any
+from uuid import uuid4
+
+from fastapi import APIRouter, Request, Response
+
+from model.deadline import deadline_of
+from model.errors import TooBusy
+from model.generation import Answer, Delta, Job
+from model.host import Host
+from model.items import answer_all, check_count, details_of, job_of, render
+from model.parsing import parse
+from model.responses import DONE, EventStream, Json, event, request_id, while_connected
+from model.routes.documentation import answers, body, schema
+from model.schemas import (
+    BatchRequest,
+    FailedQuery,
+    GenerateRequest,
+    GenerateResponse,
+)
+
+
+def timing_headers(answer: Answer) -> dict[str, str]:
+    timing = answer.end.timing
+    parts = {"queue": timing.queue_s, "prefill": timing.prefill_s, "decode": timing.decode_s}
+    return {
+        "Server-Timing": ", ".join(f"{name};dur={s * 1000:.3f}" for name, s in parts.items()),
+        "X-Finish-Reason": answer.end.finish_reason,
+    }
+
+
+def create_router(host: Host) -> APIRouter:
+    router = APIRouter(tags=["generate"])
+    batch_schema: dict[str, Any] = {
+        "type": "array",
+        "items": {"anyOf": [schema(GenerateResponse), schema(FailedQuery)]},
+    }
+
+    @router.post(
+        "/generate",
+        summary="Answer one question",
+        openapi_extra=body(GenerateRequest),
+        responses=answers(GenerateResponse, "The answer, or its stream", streams=True),
+    )
+    async def generate(request: Request) -> Response:
+        host.check()
+        asked = parse(GenerateRequest, request.headers, await request.body())
+        job = job_of(asked, deadline_of(request.headers, host.settings.request_timeout_s))
+        chat_id = asked.chat_id or str(uuid4())
+        if _wants_stream(asked, request):
+            return EventStream(_events(host, job, chat_id))
+        answer = await while_connected(request.receive, host.generator.answer(job))
+        content = render(chat_id, answer, details=bool(asked.details))
+        return Json(content, headers=timing_headers(answer))
+
+    @router.post(
+        "/generate/batch",
+        summary="Answer many questions, each with its own error",
+        openapi_extra=body(BatchRequest),
+        responses=answers(batch_schema, "One answer or error per query, in order"),
+    )
+    async def generate_batch(request: Request) -> Response:
+        host.check()
+        queries = parse(BatchRequest, request.headers, await request.body()).queries
+        check_count(queries, host.settings.max_batch_queries, "queries")
+        deadline = deadline_of(request.headers, host.settings.request_timeout_s)
+        results = await while_connected(
+            request.receive, answer_all(host.generator, queries, deadline)
+        )
+        if isinstance(results[0].error, TooBusy) and all(item.error for item in results):
+            raise results[0].error  # nothing was done: say it where a client's retries look
+        return Json([result.as_json(request_id(request.scope)) for result in results])
+
+    return router
+
+
+def _wants_stream(asked: GenerateRequest, request: Request) -> bool:
+    """What the body says counts; when it says nothing, the Accept header does."""
+    if asked.stream is not None:
+        return asked.stream
+    return "text/event-stream" in request.headers.get("accept", "")
+
+
+async def _events(host: Host, job: Job, chat_id: str) -> AsyncGenerator[bytes]:
+    deltas: list[Delta] = []
+    async with contextlib.aclosing(host.generator.stream(job)) as stream:
+        async for delta in stream:
+            deltas.append(delta)
+            if delta.text:
+                yield event({"chat_id": chat_id, "delta": delta.text})
+    answer = whole(deltas)
+    yield event(render(chat_id, answer, details=True) | details_of(answer))
+    yield DONE
+
+
+def whole(deltas: list[Delta]) -> Answer:
+    """The pieces of one finished stream as the answer they are."""
+    end = deltas[-1].end
+    assert end is not None, "a stream that ends without an error has an end"
+    logprobs = tuple(item for delta in deltas for item in delta.logprobs)
+    return Answer("".join(delta.text for delta in deltas), logprobs, end)

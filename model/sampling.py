@@ -1,0 +1,89 @@
+"""From what a caller left open to resolved sampling values.
+
+Owns the defaults: the model's own generation_config, greedy where it does not sample. Knows no
+HTTP. Read once while loading, immutable afterwards.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from transformers import GenerationConfig
+
+from model.engine import InvalidParameter, SamplingParams
+from model.errors import context_length_exceeded, from_engine
+from model.schemas import Sampling
+
+DEFAULT_MAX_TOKENS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingDefaults:
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+
+    def resolve(self, sampling: Sampling, num_prompt_tokens: int, limit: int) -> SamplingParams:
+        """`limit` is what the context holds; absent max_tokens takes what is left of it."""
+        max_tokens = sampling.max_tokens
+        if max_tokens is None:
+            max_tokens = max(1, min(DEFAULT_MAX_TOKENS, limit - num_prompt_tokens))
+        given = sampling.model_dump(
+            include={
+                "temperature",
+                "top_p",
+                "top_k",
+                "min_p",
+                "seed",
+                "presence_penalty",
+                "frequency_penalty",
+                "repetition_penalty",
+                "logprobs",
+            },
+            exclude_none=True,
+        )
+        defaults = {name: getattr(self, name) for name in self.__slots__}
+        try:
+            return SamplingParams(max_tokens=max_tokens, **{**defaults, **given})
+        except InvalidParameter as error:
+            raise from_engine(error) from None
+
+
+def check_context(num_tokens: int, sampling: Sampling, limit: int, param: str) -> None:
+    """One new token at least must fit behind the prompt."""
+    max_tokens = sampling.max_tokens or 1
+    if num_tokens + max_tokens > limit:
+        raise context_length_exceeded(num_tokens, max_tokens, limit, param)
+
+
+def for_choice(params: SamplingParams, index: int) -> SamplingParams:
+    """Several choices of one request differ, and each is repeatable."""
+    if params.seed is None or index == 0:
+        return params
+    return replace(params, seed=(params.seed + index) % 2**63)
+
+
+def load_defaults(model: str) -> SamplingDefaults:
+    try:
+        config = GenerationConfig.from_pretrained(model)
+    except (OSError, ValueError):
+        return SamplingDefaults()  # the file is optional
+    return defaults_of(config)
+
+
+def defaults_of(config: Any) -> SamplingDefaults:
+    penalty = _within(config.repetition_penalty, 1.0, 1e-3, 2.0)
+    if not config.do_sample:
+        return SamplingDefaults(repetition_penalty=penalty)
+    return SamplingDefaults(
+        temperature=_within(config.temperature, 1.0, 0.0, 2.0),
+        top_p=_within(config.top_p, 1.0, 1e-3, 1.0),
+        top_k=max(int(config.top_k or 0), 0),
+        min_p=_within(config.min_p, 0.0, 0.0, 1.0),
+        repetition_penalty=penalty,
+    )
+
+
+def _within(value: float | None, default: float, low: float, high: float) -> float:
+    return default if value is None else min(max(float(value), low), high)
