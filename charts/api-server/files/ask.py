@@ -1,4 +1,4 @@
-"""Run by `helm test`: asks the API server one question in a chat of its own, checks the answer, and deletes the chat.
+"""Run by `helm test`: asks the API server one question in a chat of its own and deletes the chat.
 
 Standard library only; everything it needs to know is in its environment.
 """
