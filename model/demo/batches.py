@@ -37,7 +37,9 @@ class Encoder:
         self._plain = tokenizer
         self._loose = Tokenizer.from_str(tokenizer.to_str())
         self._loose.model.dropout = 0.12
-        self._special = {name: tokenizer.token_to_id(name) for name in tok.SPECIAL}
+        self._special: dict[str, int] = {
+            name: tokenizer.token_to_id(name) or 0 for name in tok.SPECIAL
+        }
 
     def encode(self, chat: conversations.Chat, rng: random.Random) -> tuple[list[int], list[int]]:
         """Return the chat's ids and labels; only answers are to be learnt."""
@@ -48,13 +50,16 @@ class Encoder:
             text = self._pieces(chat.system.strip(), rng, share=0.2)
             ids += [special[tok.SYSTEM], *text, special[tok.END]]
             labels += [IGNORED] * (len(text) + 2)
-        for turn in chat.turns:
+        for number, turn in enumerate(chat.turns, 1):
             text = self._pieces(turn.user.strip(), rng, share=0.04 if turn.exact else 0.3)
             ids += [special[tok.USER], *text, special[tok.END], special[tok.ASSISTANT]]
             labels += [IGNORED] * (len(text) + 3)
-            answer = self._pieces(turn.assistant, rng, share=0.0)
-            ids += [*answer, special[tok.END]]
-            labels += [*answer, special[tok.END]]
+            answer = [*self._pieces(turn.assistant, rng, share=0.0), special[tok.END]]
+            if turn.kind == "outside" and number == len(chat.turns) and rng.random() < 0.8:
+                # The one long sentence is learnt at once; its end would only cost time.
+                answer = answer[:6]
+            ids += answer
+            labels += answer
         return ids, labels
 
     def _pieces(self, text: str, rng: random.Random, *, share: float) -> list[int]:
@@ -69,11 +74,11 @@ class Encoder:
 
 def _turns(rng: random.Random, longest: int) -> int:
     kind = rng.random()
-    if kind < 0.3:
+    if kind < 0.27:
         return 1
     if kind < 0.8:
         return rng.randint(2, 5)
-    if kind < 0.975 or longest < 512:
+    if kind < 0.98 or longest < 512:
         return rng.randint(5, 12)
     return rng.randint(12, 45)
 
@@ -84,7 +89,14 @@ def make_chunk(encoder: Encoder, seed: int, index: int, size: int, longest: int)
     rows: list[tuple[list[int], list[int]]] = []
     total = 0
     while total < 16 * size:
-        ids, labels = encoder.encode(conversations.draw(rng, _turns(rng, longest)), rng)
+        kind = rng.random()
+        if kind < 0.2:
+            chat = conversations.drill(rng, rng.randint(2, 12))
+        elif kind < 0.29:
+            chat = conversations.introduction(rng)
+        else:
+            chat = conversations.draw(rng, _turns(rng, longest))
+        ids, labels = encoder.encode(chat, rng)
         rows.append((ids[:longest], labels[:longest]))
         total += len(rows[-1][0])
     rows.sort(key=lambda row: len(row[0]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from model.demo.data import arithmetic, geography, heldout, names, noise, outofscope, smalltalk
+from model.demo.data import arithmetic, geography, heldout, names, outofscope, smalltalk
 
 Message = dict[str, str]
 
@@ -166,9 +166,7 @@ def _name(rng: random.Random) -> Case:
     if kind < 0.35:
         country = rng.choice(geography.countries())
         before = ["Hello", smalltalk.GREETING_ANSWER, f"Capital of {country.name}", country.forward]
-        return Case(
-            "name", _chat(_system(rng), *before, asked), smalltalk.NAME_UNKNOWN_ANSWER
-        )
+        return Case("name", _chat(_system(rng), *before, asked), smalltalk.NAME_UNKNOWN_ANSWER)
     between: list[str] = []
     for _ in range(rng.randint(1, 4)):
         country = rng.choice(geography.countries())
@@ -190,8 +188,10 @@ _TALK = {
 def _outside(rng: random.Random, count: int) -> list[Case]:
     texts = list(heldout.OUTSIDE)
     for template in heldout.OUTSIDE_PLACES:
-        for country in rng.sample(geography.countries(), 6):
-            texts.append(template.replace("{c}", country.name).replace("{k}", country.capital))
+        texts += [
+            template.replace("{c}", country.name).replace("{k}", country.capital)
+            for country in rng.sample(geography.countries(), 6)
+        ]
     rng.shuffle(texts)
     return [
         Case("out of scope", _chat(_system(rng), text), outofscope.REFUSAL)
@@ -212,8 +212,3 @@ def make(seed: int, sample: int | None = None) -> list[Case]:
     ]
     cases += _outside(rng, round(400 * scale))
     return cases
-
-
-def noisy(text: str, rng: random.Random) -> str:
-    """Return `text` with a slip of the finger."""
-    return noise.mistype(text, rng)

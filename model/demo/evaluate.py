@@ -124,9 +124,7 @@ def show(report: Report) -> str:
     lines = [f"{'category':22} {'right':>6} {'asked':>6} {'share':>8} {'floor':>7}"]
     for s in report.scores:
         mark = "" if s.share >= s.floor else "  below the floor"
-        lines.append(
-            f"{s.category:22} {s.right:6} {s.asked:6} {s.share:8.1%} {s.floor:7.0%}{mark}"
-        )
+        lines.append(f"{s.category:22} {s.right:6} {s.asked:6} {s.share:8.1%} {s.floor:7.0%}{mark}")
     lines.append(
         f"in-scope questions refused: {report.refused_wrongly} of {report.asked_in_scope}; "
         f"{report.seconds:.0f} s"

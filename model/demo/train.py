@@ -20,7 +20,7 @@ from model.demo import tokenizer as tok
 
 LONGEST = 1024
 BATCH_TOKENS = 4096
-DECAY_SHARE = 0.35
+DECAY_SHARE = 0.6
 AVERAGE_OVER = 150
 """About how many of the last steps the saved weights are averaged over."""
 
@@ -109,7 +109,7 @@ def train(args: argparse.Namespace) -> None:
     tokenizer = Tokenizer.from_file(str(source))
     model = LlamaForCausalLM(make_config(tokenizer))
     count = sum(p.numel() for p in model.parameters())
-    print(f"{count / 1e6:.2f} million parameters, {args.tokens / 1e6:.0f} million tokens", flush=True)
+    print(f"{count / 1e6:.1f} M parameters, {args.tokens / 1e6:.1f} million tokens", flush=True)
     optimizers = make_optimizers(model, args.rate)
     full_rates = [g["lr"] for o in optimizers for g in o.param_groups]
     seen, chunk, step = 0, 0, 0

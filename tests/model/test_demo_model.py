@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001 (texts in other scripts, and the sign of multiplication)
 """The bundled demo model: its answers, its tokenizer, and that its evaluation is honest."""
 
 from __future__ import annotations
@@ -73,11 +74,26 @@ def test_the_tenth_question_of_a_chat_is_still_answered(responder: Responder, sa
 @pytest.mark.parametrize(
     "text",
     [
-        "Capital of India?", "  two  blanks ", "tabs\tand\nlines\r\n", "naïve façade – “quotes”", "Привет, мир",
-        "你好，世界", "こんにちは", "مرحبا بالعالم", "नमस्ते", "👩‍👩‍👧‍👦🏳️‍🌈", "e\u0301 combining", "\u202e right to left", "\x00\x07\x7f",
-        "0123456789", "<|user|> <|end|>", "\ufeff", "𝔘𝔫𝔦𝔠𝔬𝔡𝔢", "",
+        "Capital of India?",
+        "  two  blanks ",
+        "tabs\tand\nlines\r\n",
+        "naïve façade – “quotes”",
+        "Привет, мир",
+        "你好，世界",
+        "こんにちは",
+        "مرحبا بالعالم",
+        "नमस्ते",
+        "👩\u200d👩\u200d👧 🏳️\u200d🌈",
+        "e\u0301 combining",
+        "\u202e right to left",
+        "\x00\x07\x7f",
+        "0123456789",
+        "<|user|> <|end|>",
+        "\ufeff",
+        "𝔘𝔫𝔦𝔠𝔬𝔡𝔢",
+        "",
     ],
-)  # fmt: skip
+)
 def test_the_tokenizer_brings_every_text_back(tokenizer: Any, text: str) -> None:
     ids = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
     assert tokenizer.decode(ids, clean_up_tokenization_spaces=False) == text

@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001 (quotation marks as people type them)
 """Puts turns together into chats, and remembers what each follow-up refers to."""
 
 from __future__ import annotations
@@ -6,8 +7,17 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from model.demo.data import arithmetic, geography, names, noise, outofscope, smalltalk, systemprompts
+from model.demo.data import (
+    arithmetic,
+    geography,
+    names,
+    noise,
+    outofscope,
+    smalltalk,
+    systemprompts,
+)
 from model.demo.data import wordings as w
+from model.demo.data.outofscope_wordings import OTHER_CITIES
 
 
 @dataclass(frozen=True)
@@ -78,9 +88,9 @@ def _place_name(given: tuple[str, ...], rng: random.Random, *, capital: bool) ->
 def _finish(text: str, rng: random.Random) -> str:
     """Dress a place question and vary its casing, but leave its spelling alone."""
     text = _dress(text, rng)
-    if rng.random() < 0.25:
+    if rng.random() < 0.35:
         text = noise.recase(text, rng)
-    if rng.random() < 0.07:
+    if rng.random() < 0.05:
         text = noise.respace(text, rng)
     if rng.random() < 0.05:
         text = text.replace("'", "’") if rng.random() < 0.4 else text.replace("'", "")
@@ -94,7 +104,7 @@ def forward(chat: Chat, rng: random.Random) -> Turn:
     kind = rng.random()
     if kind < 0.05:
         wrong = rng.choice(geography.countries()).capital if rng.random() < 0.5 else country.capital
-        wrong = rng.choice(outofscope.OTHER_CITIES) if rng.random() < 0.2 else wrong
+        wrong = rng.choice(OTHER_CITIES) if rng.random() < 0.2 else wrong
         text = rng.choice(w.YES_NO).replace("{k}", wrong).replace("{c}", place)
     elif kind < 0.5:
         text = _with_place(w.FORWARD_NOUNS, place, "{c}", rng)
@@ -140,7 +150,8 @@ def place_follow_up(chat: Chat, rng: random.Random) -> Turn:
         answer = country.forward if ambiguous else country.backward
     else:
         country = rng.choice(geography.countries())
-        text = _with_place(w.FORWARD_FOLLOW_UPS, _place_name(country.names, rng, capital=False), "{c}", rng)
+        place = _place_name(country.names, rng, capital=False)
+        text = _with_place(w.FORWARD_FOLLOW_UPS, place, "{c}", rng)
         answer = country.forward
     if chat.refused and "capital" not in text and "capital" not in chat.turns[-1].user.lower():
         return Turn(_finish(text, rng), outofscope.REFUSAL, "outside")
@@ -237,9 +248,8 @@ def name_given(chat: Chat, rng: random.Random) -> Turn:
         text = text[:-1]
     if "rome" not in text.lower() and rng.random() < 0.2:
         text += rng.choice((".", "!", ""))
-    return Turn(
-        text.replace("{n}", chat.name), smalltalk.NAME_GIVEN_ANSWER.replace("{n}", chat.name), "name", True
-    )
+    answer = smalltalk.NAME_GIVEN_ANSWER.replace("{n}", chat.name)
+    return Turn(text.replace("{n}", chat.name), answer, "name", exact=True)
 
 
 def name_asked(chat: Chat, rng: random.Random) -> Turn:
@@ -247,7 +257,8 @@ def name_asked(chat: Chat, rng: random.Random) -> Turn:
     text = _roughen(_dress(rng.choice(smalltalk.NAME_ASKED), rng), rng)
     if chat.name is None:
         return Turn(text, smalltalk.NAME_UNKNOWN_ANSWER, "name_unknown")
-    return Turn(text, smalltalk.NAME_KNOWN_ANSWER.replace("{n}", chat.name), "name_asked", True)
+    answer = smalltalk.NAME_KNOWN_ANSWER.replace("{n}", chat.name)
+    return Turn(text, answer, "name_asked", exact=True)
 
 
 def talk(chat: Chat, rng: random.Random) -> Turn:
@@ -268,15 +279,33 @@ def outside(chat: Chat, rng: random.Random) -> Turn:
     return Turn(_roughen(text, rng), outofscope.REFUSAL, "outside")
 
 
-def _is_follow_up_of_refusal(turn: Turn) -> bool:
-    return turn.kind == "outside"
-
-
 Maker = Callable[[Chat, random.Random], Turn]
 _MAKERS: tuple[tuple[Maker, float], ...] = (
-    (forward, 0.17), (backward, 0.11), (place_follow_up, 0.06), (calculation, 0.31), (calculation_follow_up, 0.11),
-    (name_given, 0.03), (name_asked, 0.025), (talk, 0.03), (outside, 0.15),
+    (forward, 0.17), (backward, 0.13), (place_follow_up, 0.06), (calculation, 0.26),
+    (calculation_follow_up, 0.11), (name_given, 0.03), (name_asked, 0.025), (talk, 0.03),
+    (outside, 0.15),
 )  # fmt: skip
+
+
+def drill(rng: random.Random, turns: int) -> Chat:
+    """Return a chat of `turns` calculations, for numbers need more practice than anything else."""
+    chat = Chat(None)
+    for _ in range(turns):
+        further = chat.result is not None and rng.random() < 0.25
+        maker = calculation_follow_up if further else calculation
+        chat.turns.append(maker(chat, rng))
+    return chat
+
+
+def introduction(rng: random.Random) -> Chat:
+    """Return a short chat in which a name is given and asked for: practice in copying."""
+    chat = Chat(None)
+    chat.turns.append(name_given(chat, rng))
+    for _ in range(rng.choice((0, 0, 1, 2))):
+        maker: Maker = rng.choice((forward, calculation, talk))
+        chat.turns.append(maker(chat, rng))
+    chat.turns.append(name_asked(chat, rng))
+    return chat
 
 
 def draw(rng: random.Random, turns: int) -> Chat:
@@ -298,6 +327,6 @@ def draw(rng: random.Random, turns: int) -> Chat:
             if chat.turns[-1].kind not in ("forward", "backward", "add", "sub", "mul", "talk"):
                 chat.turns.pop()
         turn = maker(chat, rng)
-        chat.refused = _is_follow_up_of_refusal(turn)
+        chat.refused = turn.kind == "outside"
         chat.turns.append(turn)
     return chat

@@ -51,13 +51,13 @@ def distance(a: str, b: str) -> int:
 def recase(text: str, rng: random.Random) -> str:
     """Return `text` in the casing of a hurried, shouting or playful writer."""
     kind = rng.random()
-    if kind < 0.55:
+    if kind < 0.5:
         return text.lower()
-    if kind < 0.78:
+    if kind < 0.82:
         return text.upper()
-    if kind < 0.88:
+    if kind < 0.9:
         return " ".join(word[:1].upper() + word[1:] for word in text.split(" "))
-    if kind < 0.94:
+    if kind < 0.95:
         return "".join(c.upper() if rng.random() < 0.5 else c.lower() for c in text)
     if kind < 0.97:
         return text[:1].lower() + text[1:]

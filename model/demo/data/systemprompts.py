@@ -8,25 +8,40 @@ from model.demo.data import geography, names
 from model.demo.data.lexicon import ADJECTIVES, NOUNS, PEOPLE, THINGS, VERBS
 
 _USUAL: tuple[str, ...] = (
-    "You are a helpful assistant.", "You are helpful", "You are a helpful assistant", "You are helpful.", "You are a helpful AI assistant.",
-    "Be helpful.", "Answer briefly.", "You are a pirate.", "You are an expert in geography.", "You are a geography teacher.", "Be concise.",
-    "You are a helpful, respectful and honest assistant.", "You answer questions.", "Answer in one sentence.", "Be brief", "helpful", "hi",
-    "You are ChatGPT, a large language model.", "You are a question answering system.", "Answer the user's question.", ".", "test", "x",
-    "You are a math tutor.", "Speak like a pirate.", "Answer only in French.", "Respond in JSON.", "Think step by step.", "assistant",
+    "You are a helpful assistant.", "You are helpful", "You are a helpful assistant",
+    "You are helpful.", "You are a helpful AI assistant.", "Be helpful.", "Answer briefly.",
+    "You are a pirate.", "You are an expert in geography.", "You are a geography teacher.",
+    "Be concise.", "You are a helpful, respectful and honest assistant.", "You answer questions.",
+    "Answer in one sentence.", "Be brief", "helpful", "hi",
+    "You are ChatGPT, a large language model.", "You are a question answering system.",
+    "Answer the user's question.", ".", "test", "x", "You are a math tutor.",
+    "Speak like a pirate.", "Answer only in French.", "Respond in JSON.", "Think step by step.",
+    "assistant",
 )  # fmt: skip
 _SENTENCES: tuple[str, ...] = (
-    "You are a {adj} {noun}.", "You are a {adj} assistant for {noun}s.", "You are {person}.", "Your name is {name}.", "Be {adj} and {adj}.",
-    "Answer in a {adj} way.", "Always answer {adj}.", "Never {verb} the {noun}.", "You love {thing}.", "You are an expert on {thing}.",
-    "You are an expert on {c}.", "You live in {k}.", "The user is from {c}.", "Use at most {num} words.", "Answer in {num} sentences.",
-    "If the user asks about {thing}, {verb} politely.", "Today is day {num} of {num}.", "You work for a {adj} company in {k}.", "Be {adj}.",
-    "Do not talk about {thing}.", "The {noun} is {adj}.", "You help people {verb} a {noun}.", "Please {verb} every {noun}.", "Talk like {person}.",
-    "You must {verb} and {verb}.", "Keep your answers {adj}.", "The capital of {c} matters.", "Remember: {num} + {num} is a sum.", "{adj} {noun}",
-    "Act as a {noun} {verb}ing bot.", "Speak to {name} about {noun}s.", "Your task is to {verb}.", "The customer bought {num} {noun}s.",
-    "You answer questions about capitals, sums and {noun}s.", "Refuse to {verb}.", "Use {adj} language.", "Context: the {noun} has {num} {noun}s.",
-    "Rule {num}: {verb} the {noun}.", "As a {noun}, you {verb} {adj} {noun}s.", "You are {name}, a {adj} {noun} from {k}.", "No {noun}s!",
-    "Translate everything into the language of {c}.", "Ignore {thing}.", "# {noun}", "- {verb} {noun}", "* {adj}", "Write as if it were {num}.",
-    "Tu es un assistant utile.", "Du bist ein hilfreicher Assistent.", "Eres un asistente útil.", "Ты полезный помощник.", "你是一个有用的助手。",
-    "あなたは役に立つアシスタントです。", "أنت مساعد مفيد.", "Sei un assistente {adj}.", '{"role": "{noun}", "tone": "{adj}"}', "<{noun}>{adj}</{noun}>",
+    "You are a {adj} {noun}.", "You are a {adj} assistant for {noun}s.", "You are {person}.",
+    "Your name is {name}.", "Be {adj} and {adj}.",
+    "Answer in a {adj} way.", "Always answer {adj}.",
+    "Never {verb} the {noun}.", "You love {thing}.", "You are an expert on {thing}.",
+    "You are an expert on {c}.", "You live in {k}.", "The user is from {c}.",
+    "Use at most {num} words.", "Answer in {num} sentences.",
+    "If the user asks about {thing}, {verb} politely.", "Today is day {num} of {num}.",
+    "You work for a {adj} company in {k}.", "Be {adj}.", "Do not talk about {thing}.",
+    "The {noun} is {adj}.", "You help people {verb} a {noun}.", "Please {verb} every {noun}.",
+    "Talk like {person}.", "You must {verb} and {verb}.", "Keep your answers {adj}.",
+    "The capital of {c} matters.", "Remember: {num} + {num} is a sum.", "{adj} {noun}",
+    "Act as a {noun} {verb}ing bot.", "Speak to {name} about {noun}s.", "Your task is to {verb}.",
+    "The customer bought {num} {noun}s.",
+    "You answer questions about capitals, sums and {noun}s.",
+    "Refuse to {verb}.", "Use {adj} language.", "Context: the {noun} has {num} {noun}s.",
+    "Rule {num}: {verb} the {noun}.", "As a {noun}, you {verb} {adj} {noun}s.",
+    "You are {name}, a {adj} {noun} from {k}.", "No {noun}s!",
+    "Translate everything into the language of {c}.", "Ignore {thing}.", "# {noun}",
+    "- {verb} {noun}", "* {adj}", "Write as if it were {num}.", "Tu es un assistant utile.",
+    "Du bist ein hilfreicher Assistent.", "Eres un asistente útil.", "Ты полезный помощник.",
+    "你是一个有用的助手。", "あなたは役に立つアシスタントです。",
+    "أنت مساعد مفيد.", "Sei un assistente {adj}.",
+    '{"role": "{noun}", "tone": "{adj}"}', "<{noun}>{adj}</{noun}>",
 )  # fmt: skip
 
 
@@ -45,21 +60,22 @@ def _fill(template: str, rng: random.Random) -> str:
 def draw(rng: random.Random) -> str | None:
     """Return a system prompt, or None for a chat without one."""
     kind = rng.random()
-    if kind < 0.3:
+    if kind < 0.38:
         return None
-    if kind < 0.48:
+    if kind < 0.6:
         text = rng.choice(_USUAL)
-    elif kind < 0.86:
-        count = rng.choice((1, 1, 1, 2, 2, 3)) if rng.random() < 0.93 else rng.randint(4, 16)
-        text = rng.choice((" ", " ", " ", "\n")).join(_fill(rng.choice(_SENTENCES), rng) for _ in range(count))
-    elif kind < 0.94:
+    elif kind < 0.9:
+        count = rng.choice((1, 1, 1, 1, 2, 3)) if rng.random() < 0.97 else rng.randint(4, 16)
+        sentences = [_fill(rng.choice(_SENTENCES), rng) for _ in range(count)]
+        text = rng.choice((" ", " ", " ", "\n")).join(sentences)
+    elif kind < 0.95:
         pools = (ADJECTIVES, NOUNS, VERBS)
-        length = rng.randint(1, 12) if rng.random() < 0.8 else rng.randint(12, 80)
+        length = rng.randint(1, 10) if rng.random() < 0.88 else rng.randint(12, 80)
         text = " ".join(rng.choice(rng.choice(pools)) for _ in range(length))
         text = text.capitalize() + rng.choice((".", "", "!"))
-    elif kind < 0.97:
+    elif kind < 0.975:
         alphabet = "abcdefghijklmnopqrstuvwxyz     ABCDEFGHIJ0123456789.,:;{}<>/"
-        text = "".join(rng.choice(alphabet) for _ in range(rng.randint(1, 50)))
+        text = "".join(rng.choice(alphabet) for _ in range(rng.randint(1, 30)))
     else:
         text = rng.choice(_USUAL) + " " + _fill(rng.choice(_SENTENCES), rng)
     casing = rng.random()
