@@ -6,12 +6,15 @@ Standard library only; everything it needs to know is in its environment.
 import json
 import os
 import sys
+import time
 import urllib.error
 import urllib.request
 import uuid
 
 SERVER = os.environ["API_SERVER"]
 EXPECTED = os.environ["ANSWER"]  # empty: any answer will do
+# A NetworkPolicy lets a new pod through a moment after its start.
+CONNECT_UNTIL = time.monotonic() + 30
 CHAT = f"helm-test-{uuid.uuid4()}"
 
 
@@ -22,13 +25,17 @@ def call(method: str, path: str, body: object = None) -> bytes:
         {"Content-Type": "application/json"},
         method=method,
     )
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
-            return bytes(answer.read())
-    except urllib.error.HTTPError as error:
-        sys.exit(f"{method} {path} answered {error.code}: {error.read().decode(errors='replace')}")
-    except OSError as error:
-        sys.exit(f"{method} {path} did not answer: {error}")
+    while True:
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+                return bytes(answer.read())
+        except urllib.error.HTTPError as error:
+            said = error.read().decode(errors="replace")
+            sys.exit(f"{method} {path} answered {error.code}: {said}")
+        except OSError as error:
+            if time.monotonic() > CONNECT_UNTIL:
+                sys.exit(f"{method} {path} did not answer: {error}")
+            time.sleep(0.5)
 
 
 question = {

@@ -6,25 +6,31 @@ Standard library only; everything it needs to know is in its environment.
 import json
 import os
 import sys
+import time
 import urllib.error
 import urllib.request
 
 HOST = os.environ["MODEL_HOST"]
 QUESTION = os.environ["QUESTION"]
 EXPECTED = os.environ["ANSWER"]  # empty: any answer will do
+# A NetworkPolicy lets a new pod through a moment after its start.
+CONNECT_UNTIL = time.monotonic() + 30
 
 
 def post(path: str, body: object) -> dict[str, object]:
     request = urllib.request.Request(  # noqa: S310 - the address comes from the chart
         HOST + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
     )
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
-            return dict(json.load(answer))
-    except urllib.error.HTTPError as error:
-        sys.exit(f"{path} answered {error.code}: {error.read().decode(errors='replace')}")
-    except OSError as error:
-        sys.exit(f"{path} did not answer: {error}")
+    while True:
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+                return dict(json.load(answer))
+        except urllib.error.HTTPError as error:
+            sys.exit(f"{path} answered {error.code}: {error.read().decode(errors='replace')}")
+        except OSError as error:
+            if time.monotonic() > CONNECT_UNTIL:
+                sys.exit(f"{path} did not answer: {error}")
+            time.sleep(0.5)
 
 
 def check(path: str, answer: object) -> None:

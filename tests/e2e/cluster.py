@@ -1,0 +1,142 @@
+"""The kind cluster as the tests see it: commands bound to its context, waiting, forwards, pods.
+
+Knows names and commands, no expectations. Everything waits on a condition with a deadline.
+"""
+
+import json
+import os
+import re
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+ROOT = Path(__file__).resolve().parents[2]
+CLUSTER = os.environ.get("CLUSTER_NAME", "qna")
+NAMESPACE = os.environ.get("NAMESPACE", "qna")
+CONTEXT = f"kind-{CLUSTER}"
+VERSION = (ROOT / "VERSION").read_text().strip()
+API_IMAGE = f"qna-api-server:{VERSION}"
+MODEL_PODS = "app.kubernetes.io/name=model-host,app.kubernetes.io/component=predictor"
+API_PODS = "app.kubernetes.io/name=api-server,app.kubernetes.io/component=api"
+
+
+T = TypeVar("T")
+
+
+class CommandFailed(AssertionError):
+    """A command that had to succeed did not; the message holds what it said."""
+
+
+def run(*command: str, timeout_s: float = 300, stdin: str | None = None) -> str:
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=timeout_s, check=False, input=stdin
+    )
+    if done.returncode != 0:
+        raise CommandFailed(f"{' '.join(command)[:300]}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def kubectl(*arguments: str, timeout_s: float = 300, stdin: str | None = None) -> str:
+    return run("kubectl", "--context", CONTEXT, *arguments, timeout_s=timeout_s, stdin=stdin)
+
+
+def helm(*arguments: str, timeout_s: float = 300) -> str:
+    return run("helm", "--kube-context", CONTEXT, "-n", NAMESPACE, *arguments, timeout_s=timeout_s)
+
+
+def deploy(*arguments: str) -> str:
+    """What `make deploy` does: both charts, and waiting until both answer."""
+    return run("bash", str(ROOT / "k8s/deploy.sh"), *arguments, timeout_s=600)
+
+
+def pods(selector: str, namespace: str = NAMESPACE) -> list[dict[str, Any]]:
+    found = json.loads(kubectl("-n", namespace, "get", "pods", "-l", selector, "-o", "json"))
+    return list(found["items"])
+
+
+def eventually(probe: Callable[[], T], timeout_s: float, what: str) -> T:
+    """The probe's first true answer; AssertionError with its last one when none came in time."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        last = probe()
+        if last:
+            return last
+        assert time.monotonic() < deadline, f"{what}: not within {timeout_s:g} s, last {last!r}"
+        time.sleep(0.2)
+
+
+@contextmanager
+def port_forward(service: str, port: int = 80) -> Iterator[str]:
+    """The address of a Service on this machine."""
+    command = ["kubectl", "--context", CONTEXT, "-n", NAMESPACE, "port-forward"]
+    process = subprocess.Popen(
+        [*command, f"svc/{service}", f":{port}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    reader = threading.Thread(target=process.stdout.read)
+    try:
+        said = process.stdout.readline()
+        match = re.search(r"127\.0\.0\.1:(\d+)", said)
+        assert match, f"port-forward to {service} failed: {said}"
+        # The rest must be read, or a full pipe would stop the forwarding.
+        reader.start()
+        yield f"http://127.0.0.1:{match[1]}"
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+        if reader.ident is not None:
+            reader.join()
+        process.stdout.close()
+
+
+def client_pod(name: str, labels: dict[str, str]) -> dict[str, Any]:
+    """A pod that waits for commands; it may run where `restricted` is enforced."""
+    container = {
+        "name": "client",
+        "image": API_IMAGE,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["sleep", "infinity"],
+        "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": NAMESPACE, "labels": labels},
+        "spec": {
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "terminationGracePeriodSeconds": 0,
+            "nodeSelector": {"pool": "api"},
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": 10001,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [container],
+        },
+    }
+
+
+@contextmanager
+def running_pod(manifest: dict[str, Any]) -> Iterator[str]:
+    """The name of the pod while it runs; it is gone afterwards."""
+    name = str(manifest["metadata"]["name"])
+    kubectl("-n", NAMESPACE, "delete", "pod", name, "--ignore-not-found", "--wait")
+    kubectl("apply", "-f", "-", stdin=json.dumps(manifest))
+    try:
+        kubectl("-n", NAMESPACE, "wait", "--for=condition=Ready", f"pod/{name}", "--timeout=120s")
+        yield name
+    finally:
+        kubectl("-n", NAMESPACE, "delete", "pod", name, "--ignore-not-found", "--wait")

@@ -1,0 +1,80 @@
+"""Where the pods are, and what they may do there."""
+
+import json
+
+import pytest
+from kubernetes import client
+
+from tests.e2e.cluster import API_PODS, MODEL_PODS, NAMESPACE, client_pod, kubectl, pods
+from tests.e2e.conftest import Record
+
+pytestmark = pytest.mark.e2e
+GPU = "nvidia.com/gpu"
+
+
+def nodes_of(pool: str) -> list[str]:
+    listed = kubectl(
+        "get", "nodes", "-l", f"pool={pool}", "-o", "jsonpath={.items[*].metadata.name}"
+    )
+    return listed.split()
+
+
+def test_both_charts_install_and_become_ready(installed: float, record: Record) -> None:
+    record(deploy_s=round(installed, 1))
+    assert [pod["status"]["phase"] for pod in pods(MODEL_PODS)] == ["Running"]
+    assert [pod["status"]["phase"] for pod in pods(API_PODS)] == ["Running"]
+
+
+def test_the_predictor_and_nothing_else_sits_on_the_gpu_pool(kube: client.CoreV1Api) -> None:
+    found = set()
+    for node in nodes_of("gpu"):
+        listed = kube.list_pod_for_all_namespaces(field_selector=f"spec.nodeName={node}").items
+        for pod in listed:
+            owners = {owner.kind for owner in pod.metadata.owner_references or []}
+            if "DaemonSet" not in owners:  # the node's own network and proxy
+                found.add((pod.metadata.namespace, pod.metadata.name))
+    predictors = pods(MODEL_PODS)
+    assert found == {(NAMESPACE, pod["metadata"]["name"]) for pod in predictors}
+    assert len(predictors) == 1
+
+
+def test_the_predictor_holds_one_gpu() -> None:
+    (pod,) = pods(MODEL_PODS)
+    held = [part["resources"].get("limits", {}).get(GPU) for part in pod["spec"]["containers"]]
+    assert [count for count in held if count] == ["1"]
+
+
+def test_the_api_server_sits_on_its_own_pool() -> None:
+    (pod,) = pods(API_PODS)
+    assert pod["spec"]["nodeName"] in nodes_of("api")
+
+
+def test_the_agent_is_ready_only_when_the_model_host_is() -> None:
+    (pod,) = pods(MODEL_PODS)
+    agent = next(part for part in pod["spec"]["containers"] if part["name"] == "agent")
+    probe = agent["readinessProbe"]["httpGet"]
+    assert (probe["path"], probe["port"]) == ("/readyz", 9081)
+
+
+def test_the_namespace_enforces_restricted(kube: client.CoreV1Api) -> None:
+    labels = kube.read_namespace(NAMESPACE).metadata.labels
+    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+    manifest = client_pod("e2e-violates", {"app.kubernetes.io/name": "e2e-violates"})
+    manifest["spec"]["containers"][0]["securityContext"] = {"privileged": True}
+    with pytest.raises(client.ApiException) as refused:
+        kube.create_namespaced_pod(NAMESPACE, manifest, dry_run="All")
+    assert refused.value.status == 403
+    assert "violates PodSecurity" in json.loads(refused.value.body)["message"]
+
+
+@pytest.mark.parametrize("selector", [MODEL_PODS, API_PODS], ids=["model-host", "api-server"])
+def test_no_container_has_a_token_or_a_writable_root(installed: float, selector: str) -> None:
+    (pod,) = pods(selector)
+    mounts = [
+        mount["mountPath"]
+        for part in pod["spec"]["containers"]
+        for mount in part.get("volumeMounts", [])
+    ]
+    assert [path for path in mounts if "serviceaccount" in path] == []
+    for part in pod["spec"]["containers"]:
+        assert part["securityContext"]["readOnlyRootFilesystem"] is True, part["name"]

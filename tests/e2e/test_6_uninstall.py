@@ -1,0 +1,36 @@
+"""Uninstalling leaves nothing behind, and installing afterwards works again."""
+
+import httpx
+import pytest
+
+from tests.e2e.cluster import NAMESPACE, deploy, eventually, helm, kubectl, port_forward
+from tests.e2e.conftest import Record, body_of
+from tests.e2e.test_2_answers import ANSWERS, INDIA
+
+pytestmark = pytest.mark.e2e
+# What Kubernetes itself puts into every namespace, and keeps for a while.
+KUBERNETES_OWN = {"configmap/kube-root-ca.crt", "serviceaccount/default"}
+NOT_OBJECTS = ("event", "metrics.k8s.io")
+
+
+def left_behind() -> set[str]:
+    kinds = kubectl("api-resources", "--verbs=list", "--namespaced", "-o", "name").split()
+    wanted = ",".join(kind for kind in kinds if not any(word in kind for word in NOT_OBJECTS))
+    return set(kubectl("-n", NAMESPACE, "get", wanted, "-o", "name").split()) - KUBERNETES_OWN
+
+
+@pytest.mark.timeout(400)
+def test_uninstall_leaves_nothing_and_a_fresh_install_works(
+    installed: float, record: Record
+) -> None:
+    for chart in ("api-server", "model-host"):
+        helm("uninstall", chart, "--wait")
+    eventually(lambda: not left_behind(), 150, f"an empty namespace; left: {left_behind()}")
+    assert helm("list", "--short").split() == []
+    volumes = kubectl("get", "persistentvolumes", "-o", "name")
+    assert NAMESPACE not in volumes
+    deploy()
+    with port_forward("api-server") as address:
+        answer = httpx.post(f"{address}/chat", json=INDIA, timeout=60)
+    record(requests=1, failed=int(answer.status_code != 200))
+    assert body_of(answer) == {"chat_id": "1", "response": ANSWERS["India"]}
