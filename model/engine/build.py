@@ -45,7 +45,7 @@ def build_engine(config: EngineConfig, on_progress: Callable[[str], None]) -> En
     # On a GPU the probe is a full step: the memory it takes is seen before the rest is given away.
     shapes = probe(model, config.max_num_batched_tokens if device.type == "cuda" else 2)
     begun = time.monotonic()
-    difference = self_test(model, shapes, config.attention)
+    difference = self_test(model, shapes, config.attention, max_model_len)
     step_s = (time.monotonic() - begun) / NUM_TOKENS * config.max_num_batched_tokens
     reasons.note("attention", f"logits within {difference:.0e} of transformers' own")
     num_blocks, max_model_len = resolve_kv_blocks(config, shapes, max_model_len, device, reasons)

@@ -54,7 +54,7 @@ class Engine:
     ) -> None:
         self.admission = admission
         self.info = info
-        self._runner = runner
+        self.runner = runner
         self._scheduler = scheduler
         self._clock = clock
         self._requests: dict[str, Request] = {}
@@ -86,7 +86,7 @@ class Engine:
         self._release_started(batch, now)
         if batch:
             try:
-                results = self._runner.run(batch)
+                results = self.runner.run(batch)
             except Exception as error:  # noqa: BLE001 - whatever the model raises is this step's failure
                 outputs += self._fail(batch, error)
             else:

@@ -60,7 +60,7 @@ def load_model(
             output_loading_info=True,
         )
     except Exception as error:
-        if "attn_implementation" in str(error) or "attention implementation" in str(error):
+        if IMPLEMENTATION in str(error):
             raise UnsupportedModel(
                 f"{model_config.model_type} cannot be served right: its attention does not go"
                 " through transformers' attention interface"

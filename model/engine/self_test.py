@@ -64,10 +64,8 @@ def probe(model: PreTrainedModel, num_tokens: int = 2) -> list[LayerShape]:
     tokens = torch.zeros(num_tokens, dtype=torch.long, device=model.device)
     positions = torch.arange(num_tokens, device=model.device)
     step_batch = StepBatch(shape_probe, positions, ())
-    try:
+    with _failures_named(model):
         forward(model, tokens, positions, [num_tokens - 1], step_batch)
-    except UnservedAttention as error:
-        raise unsupported(model, str(error)) from None
     layers = model.config.get_text_config().num_hidden_layers
     if shape_probe.calls != Counter(range(layers)):
         served = sum(1 for n in shape_probe.calls.values() if n == 1)
@@ -78,7 +76,9 @@ def probe(model: PreTrainedModel, num_tokens: int = 2) -> list[LayerShape]:
 
 
 @torch.inference_mode()
-def self_test(model: PreTrainedModel, shapes: list[LayerShape], attention: str) -> float:
+def self_test(
+    model: PreTrainedModel, shapes: list[LayerShape], attention: str, max_model_len: int
+) -> float:
     """Returns the relative difference that was seen."""
     vocabulary = model.get_input_embeddings().num_embeddings
     generator = torch.Generator().manual_seed(0)
@@ -86,13 +86,10 @@ def self_test(model: PreTrainedModel, shapes: list[LayerShape], attention: str) 
         torch.randint(vocabulary, (NUM_TOKENS,), generator=generator).to(model.device)
         for _ in range(2)
     )
-    try:
-        with _short_windows(model):
-            with _transformers_attention(model):
-                expected = model(input_ids=ours.unsqueeze(0), use_cache=False).logits[0].float()
-            got = _paged_logits(model, shapes, attention, ours, stranger).float()
-    except UnservedAttention as error:
-        raise unsupported(model, str(error)) from None
+    with _failures_named(model), _short_windows(model, max_model_len):
+        with _transformers_attention(model):
+            expected = model(input_ids=ours.unsqueeze(0), use_cache=False).logits[0].float()
+        got = _paged_logits(model, shapes, attention, ours, stranger).float()
     difference = float((got - expected).norm() / expected.norm())
     if not difference <= TOLERANCE[model.dtype]:
         raise unsupported(
@@ -103,6 +100,20 @@ def self_test(model: PreTrainedModel, shapes: list[LayerShape], attention: str) 
 
 def unsupported(model: PreTrainedModel, reason: str) -> UnsupportedModel:
     return UnsupportedModel(f"{type(model).__name__} cannot be served right: {reason}")
+
+
+@contextmanager
+def _failures_named(model: PreTrainedModel) -> Iterator[None]:
+    try:
+        yield
+    except UnservedAttention as error:
+        raise unsupported(model, str(error)) from None
+    except Exception as error:
+        # A family that was never meant for this may fail anywhere, in any way.
+        line = next(iter(str(error).splitlines()), "")[:200]
+        raise unsupported(
+            model, f"its forward pass fails in the engine ({type(error).__name__}: {line})"
+        ) from error
 
 
 @dataclass(slots=True)
@@ -153,13 +164,15 @@ def _transformers_attention(model: PreTrainedModel) -> Iterator[None]:
 
 
 @contextmanager
-def _short_windows(model: PreTrainedModel) -> Iterator[None]:
-    """The mask of the one path comes from the config, that of the other from each layer."""
+def _short_windows(model: PreTrainedModel, max_model_len: int) -> Iterator[None]:
+    """The mask of the one path comes from the config, that of the other from each layer. A window
+    that no request can outgrow is no window."""
     holders = [model.config.get_text_config(), *model.modules()]
     windows = [
         (holder, window)
         for holder in holders
         if isinstance(window := getattr(holder, "sliding_window", None), int)
+        and window < max_model_len
     ]
     try:
         for holder, window in windows:
