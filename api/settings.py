@@ -38,7 +38,7 @@ class Settings:
     port: int = _setting(8000, "port to listen on; 0 takes a free one", low=0, high=65535)
     model_host_url: str = _setting("http://127.0.0.1:8001", "where the model host answers")
     database_url: str = _setting(
-        "sqlite+aiosqlite:///./data/chats.db", "where chats are stored, as SQLAlchemy writes it"
+        "sqlite:///./data/chats.db", "where chats are stored, as SQLAlchemy writes it"
     )
 
     request_timeout_s: float = _setting(
@@ -88,10 +88,9 @@ class Settings:
             raise SettingsError(
                 f"{env_name('model_host_url')}: want http://host[:port][/path] or https://…"
             )
-        if not self.database_url.startswith("sqlite+aiosqlite://"):
+        if not self.database_url.startswith(("sqlite:///", "sqlite+aiosqlite:///")):
             raise SettingsError(
-                f"{env_name('database_url')}: want sqlite+aiosqlite:///path; "
-                "no other database is supported"
+                f"{env_name('database_url')}: want sqlite:///path; no other database is supported"
             )
 
 

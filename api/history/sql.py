@@ -1,23 +1,30 @@
-"""The store on a SQL database. Runs on the event loop; SQLite's own work runs on aiosqlite's
-thread.
+"""The store on a SQL database.
 
-Every operation is a task of its own that always runs to its end: a request that is cancelled
-stops waiting for it but never leaves a connection in the middle of an exchange. One renewal task
-per process keeps the leases of all its running turns alive and ends the turns of processes that
-have died.
+Operations are plain functions on a connection: a whole transaction runs in one go on the
+database's own thread, so the event loop waits once per transaction and not once per statement. (A
+database that is reached over the network would run the same functions with SQLAlchemy's
+`AsyncConnection.run_sync`.)
+
+An operation that has begun always runs to its end: a request that is cancelled stops waiting for
+it but never leaves a connection in the middle of an exchange. One renewal task per process keeps
+the leases of all its running turns alive and ends the turns of processes that have died.
 """
 
 import asyncio
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from sqlalchemy import (
     ColumnClause,
     ColumnElement,
+    Connection,
+    and_,
+    create_engine,
     delete,
     insert,
     literal,
@@ -28,8 +35,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.pool import StaticPool
 
 from api import logs
 from api.errors import ApiError, ChatBusy, StoreUnavailable
@@ -65,21 +71,26 @@ class SqlStore:
         self._timeout_s = timeout_s
         self._holder = uuid.uuid4().hex
         self._held: set[str] = set()
-        self._operations: set[asyncio.Task[Any]] = set()
+        self._operations: set[asyncio.Future[Any]] = set()
         self._renewal: asyncio.Task[None] | None = None
         self._opened = False
         file = sqlite.database_file(self._url)
         self._file = file
         self._lock = sqlite.ProcessLock(file) if file else None
-        self._engine = create_async_engine(
-            self._url,
-            pool_size=1,
-            max_overflow=0,
-            pool_timeout=timeout_s,
+        self._engine = create_engine(
+            # The name of an asyncio driver is accepted and means the same file.
+            self._url.set(drivername="sqlite"),
+            poolclass=StaticPool,
             hide_parameters=True,
-            connect_args={"timeout": timeout_s, "isolation_level": None},
+            connect_args={
+                "timeout": timeout_s,
+                "isolation_level": None,
+                # Opened and closed by other threads than the one that works with it, never at once.
+                "check_same_thread": False,
+            },
         )
-        sqlite.configure(self._engine.sync_engine, timeout_s)
+        sqlite.configure(self._engine, timeout_s)
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="history")
 
     # ---- opening and closing --------------------------------------------------------------------
 
@@ -87,10 +98,16 @@ class SqlStore:
         if self._opened:
             return
         alone = await self._prepare()
+
+        def operation(connection: Connection) -> tuple[str | None, str | None, int]:
+            before, after = migrate.upgrade(connection)
+            return before, after, self._end_dead_turns(connection, every=alone)
+
+        loop = asyncio.get_running_loop()
         try:
-            async with self._transaction(writes=True) as connection:
-                before, after = await connection.run_sync(migrate.upgrade)
-                ended = await self._end_dead_turns(connection, every=alone)
+            before, after, ended = await loop.run_in_executor(
+                self._thread, lambda: self._transact(operation, writes=True)
+            )
         except (SQLAlchemyError, OSError) as error:
             cause = error.orig if isinstance(error, DBAPIError) else error
             raise StoreError(f"{self._file or 'database'}: {cause}") from error
@@ -132,7 +149,8 @@ class SqlStore:
             self._renewal = None
         while self._operations:
             await asyncio.wait(self._operations)
-        await self._engine.dispose()
+        self._thread.shutdown()
+        self._engine.dispose()
         if self._lock is not None:
             self._lock.release()
         self._opened = False
@@ -140,8 +158,8 @@ class SqlStore:
     # ---- operations -----------------------------------------------------------------------------
 
     async def check(self) -> None:
-        async def operation(connection: AsyncConnection) -> None:
-            await connection.execute(select(LeaseRow.turn_id).limit(1))
+        def operation(connection: Connection) -> None:
+            connection.execute(select(LeaseRow.turn_id).limit(1))
 
         await self._run("check", operation)
 
@@ -157,12 +175,12 @@ class SqlStore:
     ) -> StartedTurn:
         turn_id = uuid.uuid4().hex
 
-        async def operation(connection: AsyncConnection) -> StartedTurn:
+        def operation(connection: Connection) -> StartedTurn:
             now = now_ms()
-            chat = await self._chat_for_writing(connection, owner, chat_id, now)
-            await self._take_lease(connection, owner, chat_id, turn_id, now)
+            chat = self._chat_for_writing(connection, owner, chat_id, now)
+            self._take_lease(connection, chat, turn_id, now)
             effective = chat.system_prompt if system_prompt is None else system_prompt
-            await connection.execute(
+            connection.execute(
                 insert(TurnRow).values(
                     owner=owner,
                     chat_id=chat_id,
@@ -176,14 +194,15 @@ class SqlStore:
                     created_ms=now,
                 )
             )
-            await connection.execute(
+            connection.execute(
                 update(ChatRow)
                 .where(*_of(ChatRow, owner, chat_id))
                 .values(
                     next_position=chat.next_position + 1, updated_ms=now, system_prompt=effective
                 )
             )
-            past = await self._past(connection, owner, chat_id, max_past)
+            limit = min(max_past, chat.complete_turns)
+            past = self._past(connection, owner, chat_id, limit) if limit else ()
             return StartedTurn(
                 owner=owner,
                 chat_id=chat_id,
@@ -203,10 +222,10 @@ class SqlStore:
             raise
 
     async def end_turn(self, turn: StartedTurn, outcome: TurnOutcome) -> None:
-        async def operation(connection: AsyncConnection) -> None:
+        def operation(connection: Connection) -> None:
             now = now_ms()
             of_chat = (turn.owner, turn.chat_id)
-            ended = await connection.execute(
+            ended = connection.execute(
                 update(TurnRow)
                 .where(
                     *_of(TurnRow, *of_chat),
@@ -228,11 +247,11 @@ class SqlStore:
             )
             if ended.rowcount != 1:
                 raise LeaseLost
-            await connection.execute(
+            connection.execute(
                 delete(LeaseRow).where(*_of(LeaseRow, *of_chat), LeaseRow.turn_id == turn.turn_id)
             )
             complete = int(outcome.status == TurnStatus.COMPLETE)
-            await connection.execute(
+            connection.execute(
                 update(ChatRow)
                 .where(*_of(ChatRow, *of_chat))
                 .values(updated_ms=now, complete_turns=ChatRow.complete_turns + complete)
@@ -253,15 +272,15 @@ class SqlStore:
             query = query.where(tuple_(ChatRow.updated_ms, ChatRow.chat_id) < position)
         query = query.order_by(ChatRow.updated_ms.desc(), ChatRow.chat_id.desc()).limit(limit)
 
-        async def operation(connection: AsyncConnection) -> list[ChatHead]:
-            return [_head(row) for row in await connection.execute(query)]
+        def operation(connection: Connection) -> list[ChatHead]:
+            return [_head(row) for row in connection.execute(query)]
 
         return await self._run("list_chats", operation)
 
     async def get_chat(self, owner: str, chat_id: str) -> ChatHead | None:
-        async def operation(connection: AsyncConnection) -> ChatHead | None:
+        def operation(connection: Connection) -> ChatHead | None:
             query = select(ChatRow).where(*_of(ChatRow, owner, chat_id))
-            row = (await connection.execute(query)).first()
+            row = connection.execute(query).first()
             return _head(row) if row else None
 
         return await self._run("get_chat", operation)
@@ -274,32 +293,48 @@ class SqlStore:
             .limit(limit)
         )
 
-        async def operation(connection: AsyncConnection) -> list[Turn]:
-            return [_turn(row) for row in await connection.execute(query)]
+        def operation(connection: Connection) -> list[Turn]:
+            return [_turn(row) for row in connection.execute(query)]
 
         return await self._run("list_turns", operation)
 
     async def delete_chat(self, owner: str, chat_id: str) -> bool:
-        async def operation(connection: AsyncConnection) -> bool:
-            await self._refuse_if_leased(connection, owner, chat_id, now_ms())
+        def operation(connection: Connection) -> bool:
+            self._refuse_if_leased(connection, owner, chat_id, now_ms())
             # One by one, in case the database at hand does not cascade.
             for table in (LeaseRow, TurnRow):
-                await connection.execute(delete(table).where(*_of(table, owner, chat_id)))
-            gone = await connection.execute(delete(ChatRow).where(*_of(ChatRow, owner, chat_id)))
+                connection.execute(delete(table).where(*_of(table, owner, chat_id)))
+            gone = connection.execute(delete(ChatRow).where(*_of(ChatRow, owner, chat_id)))
             return bool(gone.rowcount)
 
         return await self._run("delete_chat", operation, writes=True)
 
     # ---- parts of operations --------------------------------------------------------------------
 
-    async def _chat_for_writing(
-        self, connection: AsyncConnection, owner: str, chat_id: str, now: int
-    ) -> Any:
-        query = select(ChatRow).where(*_of(ChatRow, owner, chat_id)).with_for_update()
-        row = (await connection.execute(query)).first()
+    def _chat_for_writing(
+        self, connection: Connection, owner: str, chat_id: str, now: int
+    ) -> "_Chat":
+        """The chat with its lease, made when there is none."""
+        query = (
+            select(
+                ChatRow.system_prompt,
+                ChatRow.next_position,
+                ChatRow.complete_turns,
+                LeaseRow.expires_ms,
+            )
+            .join_from(
+                ChatRow,
+                LeaseRow,
+                and_(ChatRow.owner == LeaseRow.owner, ChatRow.chat_id == LeaseRow.chat_id),
+                isouter=True,
+            )
+            .where(*_of(ChatRow, owner, chat_id))
+            .with_for_update(of=ChatRow)
+        )
+        row = connection.execute(query).first()
         if row is not None:
-            return row
-        await connection.execute(
+            return _Chat(owner, chat_id, *row)
+        connection.execute(
             insert(ChatRow).values(
                 owner=owner,
                 chat_id=chat_id,
@@ -309,41 +344,40 @@ class SqlStore:
                 complete_turns=0,
             )
         )
-        return (await connection.execute(query)).one()
+        return _Chat(owner, chat_id, None, 0, 0, None)
 
-    async def _refuse_if_leased(
-        self, connection: AsyncConnection, owner: str, chat_id: str, now: int
-    ) -> None:
+    def _refuse_if_leased(self, connection: Connection, owner: str, chat_id: str, now: int) -> None:
         query = select(LeaseRow.expires_ms).where(
             *_of(LeaseRow, owner, chat_id), LeaseRow.expires_ms > now
         )
-        if (await connection.execute(query)).first() is not None:
+        if connection.execute(query).first() is not None:
             raise ChatBusy
 
-    async def _take_lease(
-        self, connection: AsyncConnection, owner: str, chat_id: str, turn_id: str, now: int
-    ) -> None:
-        await self._refuse_if_leased(connection, owner, chat_id, now)
-        # What is left here belongs to a writer that died or stood still: its turn ends now, and a
-        # late answer of it will find nothing pending.
-        await connection.execute(
-            update(TurnRow)
-            .where(*_of(TurnRow, owner, chat_id), TurnRow.status == _PENDING)
-            .values(status=TurnStatus.INTERRUPTED, finished_ms=now)
-        )
-        await connection.execute(delete(LeaseRow).where(*_of(LeaseRow, owner, chat_id)))
-        await connection.execute(
+    def _take_lease(self, connection: Connection, chat: "_Chat", turn_id: str, now: int) -> None:
+        of_chat = (chat.owner, chat.chat_id)
+        if chat.lease_expires_ms is not None:
+            if chat.lease_expires_ms > now:
+                raise ChatBusy
+            # Its writer died or stood still: the turn ends now, and a late answer of it will find
+            # nothing pending.
+            connection.execute(
+                update(TurnRow)
+                .where(*_of(TurnRow, *of_chat), TurnRow.status == _PENDING)
+                .values(status=TurnStatus.INTERRUPTED, finished_ms=now)
+            )
+            connection.execute(delete(LeaseRow).where(*_of(LeaseRow, *of_chat)))
+        connection.execute(
             insert(LeaseRow).values(
-                owner=owner,
-                chat_id=chat_id,
+                owner=chat.owner,
+                chat_id=chat.chat_id,
                 turn_id=turn_id,
                 holder=self._holder,
                 expires_ms=now + self._lease_ms,
             )
         )
 
-    async def _past(
-        self, connection: AsyncConnection, owner: str, chat_id: str, limit: int
+    def _past(
+        self, connection: Connection, owner: str, chat_id: str, limit: int
     ) -> tuple[PastTurn, ...]:
         query = (
             select(TurnRow.user_prompt, TurnRow.response, TurnRow.own_tokens)
@@ -351,17 +385,17 @@ class SqlStore:
             .order_by(TurnRow.position.desc())
             .limit(limit)
         )
-        rows = (await connection.execute(query)).all()
+        rows = connection.execute(query).all()
         return tuple(PastTurn(row[0], row[1] or "", row[2]) for row in reversed(rows))
 
-    async def _end_dead_turns(self, connection: AsyncConnection, *, every: bool) -> int:
+    def _end_dead_turns(self, connection: Connection, *, every: bool) -> int:
         """Mark pending turns whose lease ran out; all of them when `every`."""
         now = now_ms()
         if every:
-            await connection.execute(delete(LeaseRow))
+            connection.execute(delete(LeaseRow))
         else:
-            await connection.execute(delete(LeaseRow).where(LeaseRow.expires_ms <= now))
-        dead = await connection.execute(
+            connection.execute(delete(LeaseRow).where(LeaseRow.expires_ms <= now))
+        dead = connection.execute(
             update(TurnRow)
             .where(
                 TurnRow.status == _PENDING,
@@ -386,14 +420,14 @@ class SqlStore:
             except ApiError as error:
                 logs.event(logger, logging.WARNING, "leases not renewed", error_code=error.code)
 
-    async def _renew_and_sweep(self, connection: AsyncConnection) -> None:
+    def _renew_and_sweep(self, connection: Connection) -> None:
         if self._held:
-            await connection.execute(
+            connection.execute(
                 update(LeaseRow)
                 .where(LeaseRow.holder == self._holder)
                 .values(expires_ms=now_ms() + self._lease_ms)
             )
-        await self._end_dead_turns(connection, every=False)
+        self._end_dead_turns(connection, every=False)
 
     async def _end_late(self, turn: object) -> None:
         """A turn that began after its request had given up."""
@@ -402,41 +436,42 @@ class SqlStore:
 
     # ---- running --------------------------------------------------------------------------------
 
-    @asynccontextmanager
-    async def _transaction(self, *, writes: bool) -> AsyncIterator[AsyncConnection]:
-        async with self._engine.connect() as connection:
-            await connection.execution_options(writes=writes)
-            async with connection.begin():
-                yield connection
+    def _transact(self, operation: Callable[[Connection], T], *, writes: bool) -> T:
+        with self._engine.connect() as plain:
+            connection = plain.execution_options(writes=writes)
+            with connection.begin():
+                return operation(connection)
 
     async def _run(
         self,
         name: str,
-        operation: Callable[[AsyncConnection], Awaitable[T]],
+        operation: Callable[[Connection], T],
         *,
         writes: bool = False,
         late: Callable[[object], Awaitable[None]] | None = None,
     ) -> T:
         """Run to the end whatever happens to the caller; the caller waits no longer than the limit.
 
-        `late` gets the result when the caller had gone by then.
+        With `late` an operation that has not begun when the caller goes is left out, and one that
+        has gets its result handed to `late`.
         """
 
-        async def whole() -> T:
+        def whole() -> T:
             with self._metrics.store.labels(name).time():
-                async with self._transaction(writes=writes) as connection:
-                    return await operation(connection)
+                return self._transact(operation, writes=writes)
 
-        task = asyncio.create_task(whole())
-        self._operations.add(task)
-        task.add_done_callback(self._operations.discard)
+        submitted = self._thread.submit(whole)
+        future = asyncio.wrap_future(submitted)
+        self._operations.add(future)
+        future.add_done_callback(self._operations.discard)
         try:
             async with asyncio.timeout(self._timeout_s + 0.25):
-                return await asyncio.shield(task)
-        except (SQLAlchemyError, PoolTimeout) as error:
+                return await asyncio.shield(future)
+        except SQLAlchemyError as error:
             raise sqlite.translate(error) from error
         except (TimeoutError, asyncio.CancelledError) as error:
-            self._watch_late(name, task, late)
+            if late is None or not submitted.cancel():
+                self._watch_late(name, future, late)
             if isinstance(error, TimeoutError):
                 raise StoreUnavailable(retry_after_s=2) from error
             raise
@@ -444,20 +479,30 @@ class SqlStore:
     def _watch_late(
         self,
         name: str,
-        task: asyncio.Task[T],
+        future: asyncio.Future[T],
         late: Callable[[object], Awaitable[None]] | None,
     ) -> None:
         async def after() -> None:
-            await asyncio.wait({task})
-            if task.exception() is None and late is not None:
+            await asyncio.wait({future})
+            if not future.cancelled() and future.exception() is None and late is not None:
                 try:
-                    await late(task.result())
+                    await late(future.result())
                 except (ApiError, LeaseLost):
                     logs.event(logger, logging.WARNING, "late turn not ended", operation=name)
 
         watcher = asyncio.create_task(after())
         self._operations.add(watcher)
         watcher.add_done_callback(self._operations.discard)
+
+
+@dataclass(frozen=True, slots=True)
+class _Chat:
+    owner: str
+    chat_id: str
+    system_prompt: str | None
+    next_position: int
+    complete_turns: int
+    lease_expires_ms: int | None
 
 
 def _of(table: Any, owner: str, chat_id: str) -> tuple[ColumnElement[bool], ...]:

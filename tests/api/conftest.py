@@ -1,0 +1,124 @@
+"""A stand-in model host and API servers on loopback, in the test's own event loop."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import httpx
+import pytest
+
+from api.app import create_app
+from api.routes.common import Parts
+from api.settings import Settings
+from tests.api.stub_host import StubHost, running
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+async def eventually(condition: Callable[[], Any], within_s: float = 5.0) -> Any:
+    """Wait until the condition holds."""
+    deadline = time.monotonic() + within_s
+    while True:
+        value = condition()
+        if isinstance(value, Awaitable):
+            value = await value
+        if value:
+            return value
+        assert time.monotonic() < deadline, "the condition did not come true"
+        await asyncio.sleep(0.01)
+
+
+@dataclass
+class Api:
+    url: str
+    client: httpx.AsyncClient
+    parts: Parts
+    app: Any
+
+    async def chat(self, **body: Any) -> httpx.Response:
+        return await self.client.post("/chat", json=body)
+
+    async def turns(self, chat_id: str) -> list[dict[str, Any]]:
+        answer = await self.client.get(f"/chats/{chat_id}")
+        assert answer.status_code == 200, answer.text
+        items: list[dict[str, Any]] = answer.json()["items"]
+        return items
+
+
+class StartApi(Protocol):
+    async def __call__(self, **settings: Any) -> Api: ...
+
+
+@asynccontextmanager
+async def serving_host() -> AsyncIterator[StubHost]:
+    stub = StubHost()
+    async with running(stub) as url:
+        stub.url = url
+        yield stub
+
+
+@asynccontextmanager
+async def serving_api(host: StubHost, folder: Path, **changed: Any) -> AsyncIterator[Api]:
+    values = {
+        "model_host_url": host.url,
+        "database_url": f"sqlite:///{folder}/chats.db",
+        "drain_timeout_s": 2.0,
+    }
+    app = create_app(Settings(**(values | changed)))
+    async with (
+        running(app, lifespan="on") as url,
+        httpx.AsyncClient(base_url=url, timeout=20, trust_env=False) as client,
+    ):
+        yield Api(url, client, app.state.parts, app)
+
+
+@pytest.fixture
+async def host() -> AsyncIterator[StubHost]:
+    async with serving_host() as stub:
+        yield stub
+
+
+@pytest.fixture
+async def start_api(host: StubHost, tmp_path: Path) -> AsyncIterator[StartApi]:
+    async with AsyncExitStack() as stack:
+
+        async def start(**changed: Any) -> Api:
+            return await stack.enter_async_context(serving_api(host, tmp_path, **changed))
+
+        yield start
+
+
+@pytest.fixture
+async def api(start_api: StartApi) -> Api:
+    return await start_api()
+
+
+@pytest.fixture(scope="module")
+async def shared_host() -> AsyncIterator[StubHost]:
+    """For tables of many small cases, which leave nothing behind that the next one sees."""
+    async with serving_host() as stub:
+        yield stub
+
+
+@pytest.fixture(scope="module")
+async def shared_api(
+    shared_host: StubHost, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Api]:
+    async with serving_api(shared_host, tmp_path_factory.mktemp("api")) as made:
+        yield made
+
+
+def error_of(response: httpx.Response) -> dict[str, Any]:
+    body = response.json()
+    assert set(body) == {"error"}
+    error: dict[str, Any] = body["error"]
+    assert {"message", "type", "code", "param", "request_id"} <= set(error)
+    assert error["request_id"] == response.headers["x-request-id"]
+    return error

@@ -1,0 +1,104 @@
+"""`POST /chat/batch`: answers in order, each item with its own error."""
+
+import pytest
+
+from tests.api.conftest import Api, StartApi, error_of
+from tests.api.stub_host import StubHost, refuse
+
+pytestmark = pytest.mark.anyio
+
+
+def item(chat_id: str, question: str, **more: object) -> dict[str, object]:
+    return {"chat_id": chat_id, "system_prompt": "You are helpful", "user_prompt": question} | more
+
+
+async def ask(api: Api, *items: object) -> list[dict[str, object]]:
+    answer = await api.client.post("/chat/batch", json={"chats": items})
+    assert answer.status_code == 200, answer.text
+    results: list[dict[str, object]] = answer.json()
+    return results
+
+
+async def test_answers_come_in_order(api: Api) -> None:
+    results = await ask(
+        api,
+        item("1", "Capital of India?"),
+        item("2", "Capital of France?"),
+        item("3", "Capital of Japan?"),
+    )
+    assert results == [
+        {"chat_id": "1", "response": "The capital of India is New Delhi."},
+        {"chat_id": "2", "response": "The capital of France is Paris."},
+        {"chat_id": "3", "response": "The capital of Japan is Tokyo."},
+    ]
+
+
+async def test_only_the_bad_item_fails(api: Api) -> None:
+    good, hot, streamed, none, blank = await ask(
+        api,
+        item("1", "Capital of India?"),
+        item("2", "q", temperature=9),
+        item("3", "q", stream=True),
+        7,
+        {"user_prompt": " "},
+    )
+    assert good["response"] == "The capital of India is New Delhi."
+    assert (hot["chat_id"], hot["error"]["param"]) == ("2", "temperature")
+    assert (streamed["error"]["code"], streamed["error"]["param"]) == ("unknown_field", "stream")
+    assert none["error"]["code"] == "invalid_value"
+    assert blank["error"]["param"] == "user_prompt"
+    assert len(blank["chat_id"]) == 36
+
+
+async def test_a_host_error_fails_its_item_alone(api: Api, host: StubHost) -> None:
+    host.faults = [refuse(500, "internal_error")]
+    results = await ask(api, *(item(str(n), "q") for n in range(4)))
+    assert sum("error" in result for result in results) == 1
+    assert sum("response" in result for result in results) == 3
+
+
+async def test_items_of_one_chat_follow_each_other(api: Api) -> None:
+    results = await ask(api, *(item("1", f"q{n}", details=True) for n in range(3)))
+    assert [result["response"] for result in results] == ["echo: q0", "echo: q1", "echo: q2"]
+    assert [result["history"]["turns_sent"] for result in results] == [0, 1, 2]
+    assert [turn["user_prompt"] for turn in await api.turns("1")] == ["q0", "q1", "q2"]
+
+
+async def test_too_busy_for_every_item_is_the_batchs_429(api: Api, host: StubHost) -> None:
+    host.always = refuse(429, "overloaded", "4", kind="rate_limit_error")
+    chats = [item(str(n), "q") for n in range(3)]
+    answer = await api.client.post("/chat/batch", json={"chats": chats})
+    assert (answer.status_code, error_of(answer)["code"]) == (429, "overloaded")
+    assert answer.headers["retry-after"] == "4"
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "param"),
+    [
+        ({}, "missing_field", "chats"),
+        ({"chats": []}, "invalid_value", "chats"),
+        ({"chats": [item("1", "q")] * 65}, "invalid_value", "chats"),
+        ({"chats": item("1", "q")}, "invalid_value", "chats"),
+        ({"chats": [item("1", "q")], "extra": 1}, "unknown_field", "extra"),
+    ],
+)
+async def test_a_wrong_batch_is_named(shared_api: Api, body: object, code: str, param: str) -> None:
+    answer = await shared_api.client.post("/chat/batch", json=body)
+    error = error_of(answer)
+    assert (answer.status_code, error["code"], error["param"]) == (400, code, param)
+
+
+async def test_a_batch_counts_as_its_items(start_api: StartApi, host: StubHost) -> None:
+    import asyncio
+
+    api = await start_api(max_in_flight=4)
+    host.delay_s = 0.3
+    chats = [item(str(n), "q") for n in range(3)]
+    answers = await asyncio.gather(
+        *(api.client.post("/chat/batch", json={"chats": chats}) for _ in range(2))
+    )
+    assert sorted(answer.status_code for answer in answers) == [200, 429]
+    assert api.parts.lifecycle.slots_taken == 0
+    # One that is larger than the limit is answered when there is nothing else.
+    assert len(await ask(api, *(item(str(n), "q") for n in range(6)))) == 6
+    assert api.parts.lifecycle.slots_taken == 0

@@ -1,0 +1,296 @@
+"""The store: leases, endings, bit-exact text, what survives, what refuses to start."""
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from api.errors import ChatBusy, StoreFull, StoreUnavailable
+from api.history import LeaseLost, SqlStore, StartedTurn, StoreError, TurnOutcome, TurnStatus
+from api.history import sqlite as sqlite_rules
+from api.metrics import Metrics
+from tests.api.conftest import eventually
+
+pytestmark = pytest.mark.anyio
+DONE = TurnOutcome(status=TurnStatus.COMPLETE, response="yes", own_tokens=5)
+
+
+class OpenStore(Protocol):
+    async def __call__(self, **changed: Any) -> SqlStore: ...
+
+
+@pytest.fixture
+async def open_store(tmp_path: Path) -> AsyncIterator[OpenStore]:
+    async with AsyncExitStack() as stack:
+
+        async def make(**changed: Any) -> SqlStore:
+            values = {"lease_s": 15.0, "timeout_s": 5.0} | changed
+            store = SqlStore(f"sqlite:///{tmp_path}/chats.db", Metrics(), **values)
+            stack.push_async_callback(store.close)
+            await store.open()
+            return store
+
+        yield make
+
+
+@pytest.fixture
+async def store(open_store: OpenStore) -> SqlStore:
+    return await open_store()
+
+
+async def begin(store: SqlStore, chat_id: str = "1", text: str = "q", **more: Any) -> StartedTurn:
+    values = {"system_prompt": None, "request_id": "r", "max_past": 100} | more
+    return await store.begin_turn(more.pop("owner", ""), chat_id, user_prompt=text, **values)
+
+
+async def statuses(store: SqlStore, chat_id: str = "1") -> list[str]:
+    return [turn.status.value for turn in await store.list_turns("", chat_id, 100, -1)]
+
+
+async def test_a_question_is_stored_before_its_answer(store: SqlStore) -> None:
+    await begin(store)
+    assert await statuses(store) == ["pending"]
+
+
+async def test_only_complete_turns_go_into_the_next_prompt(store: SqlStore) -> None:
+    for outcome in (
+        DONE,
+        TurnOutcome(status=TurnStatus.FAILED),
+        TurnOutcome(status=TurnStatus.INTERRUPTED, response="ye"),
+        DONE,
+    ):
+        await store.end_turn(await begin(store), outcome)
+    turn = await begin(store)
+    assert [(past.response, past.tokens) for past in turn.past] == [("yes", 5), ("yes", 5)]
+    assert turn.position == 4
+
+
+async def test_one_writer_per_chat(store: SqlStore) -> None:
+    turn = await begin(store)
+    with pytest.raises(ChatBusy):
+        await begin(store)
+    await begin(store, "2")
+    await store.end_turn(turn, DONE)
+    await begin(store)
+
+
+async def test_of_twenty_writers_at_once_one_begins(store: SqlStore) -> None:
+    results = await asyncio.gather(*(begin(store) for _ in range(20)), return_exceptions=True)
+    assert sum(isinstance(result, StartedTurn) for result in results) == 1
+    assert sum(isinstance(result, ChatBusy) for result in results) == 19
+
+
+async def test_a_lease_is_shared_by_processes_on_one_database(open_store: OpenStore) -> None:
+    first, second = await open_store(), await open_store()
+    turn = await begin(first)
+    with pytest.raises(ChatBusy):
+        await begin(second)
+    await first.end_turn(turn, DONE)
+    assert len((await begin(second)).past) == 1
+
+
+async def test_a_running_turn_keeps_its_lease(open_store: OpenStore) -> None:
+    first = await open_store(lease_s=1.0)
+    second = await open_store(lease_s=1.0)
+    turn = await begin(first)
+    until = time.monotonic() + 2.0
+    while time.monotonic() < until:
+        with pytest.raises(ChatBusy):
+            await begin(second)
+        await asyncio.sleep(0.2)
+    await first.end_turn(turn, DONE)
+
+
+async def test_a_writer_that_stood_still_cannot_end_its_turn(open_store: OpenStore) -> None:
+    zombie = await open_store(lease_s=0.3)
+    other = await open_store(lease_s=0.3)
+    turn = await begin(zombie, text="zombie")
+    assert zombie._renewal is not None
+    zombie._renewal.cancel()  # as SIGSTOP would
+
+    async def taken() -> StartedTurn | None:
+        try:
+            return await begin(other, text="other")
+        except ChatBusy:
+            return None
+
+    newer = await eventually(taken)
+    await other.end_turn(newer, DONE)
+    with pytest.raises(LeaseLost):
+        await zombie.end_turn(turn, DONE)
+    assert await statuses(other) == ["interrupted", "complete"]
+
+
+async def test_a_deleted_and_new_chat_is_not_ended_by_an_old_turn(store: SqlStore) -> None:
+    old = await begin(store)
+    await store.end_turn(old, DONE)
+    assert await store.delete_chat("", "1")
+    await begin(store)
+    with pytest.raises(LeaseLost):
+        await store.end_turn(old, DONE)
+    assert await statuses(store) == ["pending"]
+
+
+async def test_a_chat_that_is_being_answered_cannot_be_deleted(store: SqlStore) -> None:
+    turn = await begin(store)
+    with pytest.raises(ChatBusy):
+        await store.delete_chat("", "1")
+    await store.end_turn(turn, DONE)
+    assert await store.delete_chat("", "1")
+    assert not await store.delete_chat("", "1")
+    assert await store.get_chat("", "1") is None
+
+
+async def test_owners_never_see_each_others_chats(store: SqlStore) -> None:
+    turn = await store.begin_turn(
+        "a", "1", user_prompt="q", system_prompt=None, request_id="r", max_past=9
+    )
+    await store.end_turn(turn, DONE)
+    assert await store.get_chat("b", "1") is None
+    assert await store.list_turns("b", "1", 10, -1) == []
+    assert await store.list_chats("b", 10, None) == []
+    assert not await store.delete_chat("b", "1")
+    other = await store.begin_turn(
+        "b", "1", user_prompt="q", system_prompt=None, request_id="r", max_past=9
+    )
+    assert other.past == ()
+
+
+async def test_at_start_the_turns_of_a_dead_process_are_interrupted(
+    open_store: OpenStore, tmp_path: Path
+) -> None:
+    first = await open_store()
+    await begin(first)
+    first._held.clear()
+    await first.close()  # gives nothing back: for the database this is a process that ended
+    again = await open_store()
+    assert await statuses(again) == ["interrupted"]
+    assert (await begin(again)).position == 1
+
+
+async def test_a_second_process_does_not_interrupt_the_firsts_turns(open_store: OpenStore) -> None:
+    first = await open_store()
+    turn = await begin(first)
+    second = await open_store()
+    assert await statuses(second) == ["pending"]
+    await first.end_turn(turn, DONE)
+
+
+async def test_a_cancelled_request_leaves_no_lease(store: SqlStore) -> None:
+    for delay in (0, 0.001, 0.003, 0.01):
+        task = asyncio.create_task(begin(store, f"c{delay}"))
+        await asyncio.sleep(delay)
+        if task.cancel():
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+            async def free(delay: float = delay) -> bool:
+                try:
+                    await begin(store, f"c{delay}")
+                except ChatBusy:
+                    return False
+                return True
+
+            await eventually(free)
+
+
+async def test_a_short_lock_is_waited_for_and_a_long_one_is_a_503(
+    open_store: OpenStore, tmp_path: Path
+) -> None:
+    store = await open_store(timeout_s=0.6)
+    blocker = sqlite3.connect(tmp_path / "chats.db", isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    waiting = asyncio.create_task(begin(store, "short"))
+    await asyncio.sleep(0.2)
+    blocker.execute("ROLLBACK")
+    await waiting
+    blocker.execute("BEGIN IMMEDIATE")
+    started = time.monotonic()
+    results = await asyncio.gather(
+        *(begin(store, f"long{n}") for n in range(5)), return_exceptions=True
+    )
+    assert time.monotonic() - started < 2.0
+    assert {type(result) for result in results} == {StoreUnavailable}
+    blocker.execute("ROLLBACK")
+    blocker.close()
+
+    async def works() -> bool:
+        try:
+            await begin(store, "after")
+        except (StoreUnavailable, ChatBusy):
+            return False
+        return True
+
+    await eventually(works)
+
+
+async def test_a_full_disk_is_said_and_writes_resume(store: SqlStore, tmp_path: Path) -> None:
+    def pages(limit: int) -> None:
+        with store._engine.connect() as connection:
+            connection.exec_driver_sql(f"PRAGMA max_page_count={limit}")
+
+    pages(20)
+    with pytest.raises(StoreFull):
+        await begin(store, "big", "x" * 1_000_000)
+    pages(1_000_000)
+    await begin(store, "big", "x" * 1_000_000)
+    check = sqlite3.connect(tmp_path / "chats.db")
+    assert check.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    check.close()
+
+
+async def test_commits_are_synced_and_the_journal_is_safe(store: SqlStore) -> None:
+    mode, reason = sqlite_rules.journal_mode()
+    assert mode == ("wal" if sqlite3.sqlite_version_info >= (3, 51, 3) else "delete")
+    assert sqlite3.sqlite_version in reason
+    with store._engine.connect() as connection:
+        for pragma, value in (
+            ("synchronous", 2), ("journal_mode", mode), ("busy_timeout", 5000), ("foreign_keys", 1)
+        ):  # fmt: skip
+            assert connection.exec_driver_sql(f"PRAGMA {pragma}").scalar() == value
+
+
+async def test_paging_gives_every_chat_once_latest_first(store: SqlStore) -> None:
+    for number in range(11):
+        await store.end_turn(await begin(store, f"c{number:02}"), DONE)
+    seen: list[tuple[int, str]] = []
+    before = None
+    while page := await store.list_chats("", 4, before):
+        seen += [(head.updated_ms, head.chat_id) for head in page]
+        before = seen[-1]
+    assert len({chat_id for _, chat_id in seen}) == len(seen) == 11
+    assert seen == sorted(seen, reverse=True)
+
+
+@pytest.mark.parametrize("content", [b"this is no database at all, but long enough" * 30])
+async def test_a_file_that_is_no_database_stops_the_start(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "chats.db"
+    path.write_bytes(content)
+    store = SqlStore(f"sqlite:///{path}", Metrics(), lease_s=1, timeout_s=1)
+    with pytest.raises(StoreError, match="not a database"):
+        await store.open()
+    await store.close()
+    assert path.read_bytes() == content
+
+
+async def test_a_newer_schema_stops_the_start(open_store: OpenStore, tmp_path: Path) -> None:
+    await (await open_store()).close()
+    database = sqlite3.connect(tmp_path / "chats.db")
+    database.execute("UPDATE alembic_version SET version_num = '9999'")
+    database.commit()
+    database.close()
+    with pytest.raises(StoreError, match="newer version"):
+        await open_store()
+
+
+async def test_a_folder_that_cannot_be_made_stops_the_start(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    store = SqlStore(f"sqlite:///{tmp_path}/file/a/chats.db", Metrics(), lease_s=1, timeout_s=1)
+    with pytest.raises(StoreError, match="cannot be made"):
+        await store.open()
+    await store.close()

@@ -1,0 +1,129 @@
+"""OpenAI's routes: the real client works unchanged; bytes and errors are the host's."""
+
+import json
+
+import openai
+import pytest
+
+from tests.api.conftest import Api, StartApi, error_of, eventually
+from tests.api.stub_host import StubHost, Wire, cases, encoded, refuse, replay
+
+pytestmark = pytest.mark.anyio
+MESSAGES = [{"role": "user", "content": "Capital of India?"}]
+ANSWER = "The capital of India is New Delhi."
+
+
+def client_of(api: Api) -> openai.AsyncOpenAI:
+    return openai.AsyncOpenAI(base_url=f"{api.url}/v1", api_key="none", max_retries=0, timeout=20)
+
+
+async def test_the_official_client_gets_an_answer(api: Api) -> None:
+    async with client_of(api) as client:
+        made = await client.chat.completions.create(model="qna-demo", messages=MESSAGES)  # type: ignore[arg-type]
+    assert made.choices[0].message.content == ANSWER
+    assert made.choices[0].finish_reason == "stop"
+    assert made.usage is not None and made.usage.completion_tokens == 8
+
+
+async def test_the_official_client_gets_a_stream(api: Api) -> None:
+    text = ""
+    async with client_of(api) as client:
+        stream = await client.chat.completions.create(
+            model="qna-demo", messages=MESSAGES, stream=True  # type: ignore[arg-type]
+        )  # fmt: skip
+        async for chunk in stream:
+            text += chunk.choices[0].delta.content or ""
+    assert text == ANSWER
+
+
+async def test_the_official_client_lists_models(api: Api) -> None:
+    async with client_of(api) as client:
+        models = [model.id async for model in client.models.list()]
+    assert models == ["qna-demo"]
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (400, "invalid_value", openai.BadRequestError),
+        (404, "model_not_found", openai.NotFoundError),
+        (429, "overloaded", openai.RateLimitError),
+        (500, "internal_error", openai.InternalServerError),
+    ],
+)
+async def test_errors_are_the_clients_own_exceptions(
+    api: Api, host: StubHost, status: int, code: str, kind: type[openai.APIStatusError]
+) -> None:
+    host.always = refuse(status, code, "3")
+    async with client_of(api) as client:
+        with pytest.raises(kind) as caught:
+            await client.chat.completions.create(model="x", messages=MESSAGES)  # type: ignore[arg-type]
+    assert caught.value.code == (code if status != 500 else "upstream_error")
+
+
+async def test_an_error_in_a_stream_raises_in_the_client(api: Api, host: StubHost) -> None:
+    case = next(c for c in cases("openai_chat_stream") if "error" in c["name"])
+    host.always = replay(case["answer"])
+    async with client_of(api) as client:
+        stream = await client.chat.completions.create(
+            model="qna-demo", messages=MESSAGES, stream=True  # type: ignore[arg-type]
+        )  # fmt: skip
+        with pytest.raises(openai.APIError):
+            async for _ in stream:
+                pass
+
+
+async def test_bytes_are_passed_through_both_ways(api: Api, host: StubHost) -> None:
+    case = cases("openai_chat_stream")[1]
+    host.always = replay(case["answer"])
+    body = case["request"]["body"] | {"no_such_field": 1, "user": "u"}
+    answer = await api.client.post("/v1/chat/completions", json=body)
+    assert host.generated[-1].body == body
+    assert host.generated[-1].path == "/openai/v1/chat/completions"
+    assert answer.content == b"".join(encoded(event) for event in case["answer"]["events"])
+    assert answer.headers["x-request-id"] == host.generated[-1].headers["x-request-id"]
+    assert (await api.client.get("/chats")).json()["chats"] == []
+
+
+async def test_a_stream_that_breaks_off_gets_an_error_event(api: Api, host: StubHost) -> None:
+    async def breaks(wire: Wire) -> None:
+        await wire.start(200, "text/event-stream")
+        await wire.body(b'data: {"half', more=True)
+        raise ConnectionError("the stub breaks off here")
+
+    host.always = breaks
+    answer = await api.client.post("/v1/chat/completions", json={"stream": True})
+    broken, error = answer.text.strip().split("\n\n")
+    assert broken == 'data: {"half'
+    assert error.startswith("event: error\ndata: ")
+    assert json.loads(error.split("data: ")[1])["error"]["code"] == "upstream_error"
+
+
+async def test_the_hosts_overload_keeps_its_retry_after(api: Api, host: StubHost) -> None:
+    host.always = refuse(429, "overloaded", "11", kind="rate_limit_error")
+    answer = await api.client.post("/v1/chat/completions", json={})
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "11")
+    assert error_of(answer)["type"] == "rate_limit_error"
+
+
+async def test_a_client_that_leaves_a_stream_aborts_it(api: Api, host: StubHost) -> None:
+    async def endless(wire: Wire) -> None:
+        import asyncio
+
+        await wire.start(200, "text/event-stream")
+        while True:
+            await wire.body(b'data: {"choices": []}\n\n', more=True)
+            await asyncio.sleep(0.02)
+
+    host.always = endless
+    async with api.client.stream("POST", "/v1/chat/completions", json={"stream": True}) as answer:
+        await anext(answer.aiter_raw())
+    await eventually(lambda: host.running == 0)
+    assert host.generated[-1].aborted
+
+
+async def test_the_deadline_header_holds_here_too(start_api: StartApi, host: StubHost) -> None:
+    api = await start_api(request_timeout_s=0.3)
+    host.delay_s = 30
+    answer = await api.client.post("/v1/chat/completions", json={})
+    assert (answer.status_code, error_of(answer)["code"]) == (504, "deadline_exceeded")

@@ -1,0 +1,68 @@
+"""The OpenAPI document in the repository is the one that the code makes, and it says the truth."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from api.app import create_app
+from api.schemas import ChatItem, ChatQuery
+from api.settings import Settings
+from tests.api.conftest import Api
+
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "openapi" / "api-server.json"
+
+
+def test_the_document_is_current() -> None:
+    made = create_app(Settings()).openapi()
+    assert json.loads(DOCUMENT.read_text()) == made, "run: make openapi"
+
+
+def test_every_route_and_body_is_in_it() -> None:
+    document = json.loads(DOCUMENT.read_text())
+    routes = {
+        (method.upper(), path)
+        for path, operations in document["paths"].items()
+        for method in operations
+    }
+    assert routes >= {
+        ("POST", "/chat"),
+        ("POST", "/chat/batch"),
+        ("GET", "/chats"),
+        ("GET", "/chats/{chat_id}"),
+        ("DELETE", "/chats/{chat_id}"),
+        ("GET", "/chats/{chat_id}/export"),
+        ("POST", "/v1/chat/completions"),
+        ("GET", "/v1/models"),
+        ("GET", "/livez"),
+        ("GET", "/readyz"),
+        ("GET", "/metrics"),
+        ("GET", "/"),
+    }
+    fields = document["components"]["schemas"]["ChatQuery"]["properties"]
+    assert set(fields) == set(ChatQuery.model_fields)
+    assert set(ChatItem.model_fields) == set(fields) - {"stream"}
+    assert "422" not in json.dumps(document["paths"])
+
+
+def test_every_reference_leads_somewhere() -> None:
+    document = json.loads(DOCUMENT.read_text())
+    names = {part.split('"')[0] for part in json.dumps(document).split("#/components/schemas/")[1:]}
+    assert names <= set(document["components"]["schemas"])
+
+
+@pytest.mark.anyio
+async def test_real_answers_fit_the_document(api: Api) -> None:
+    document = json.loads(DOCUMENT.read_text())
+
+    def check(name: str, value: object) -> None:
+        schema = {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
+        jsonschema.Draft202012Validator(schema).validate(value)
+
+    check("ChatAnswer", (await api.chat(chat_id="1", user_prompt="q")).json())
+    check("ChatAnswer", (await api.chat(chat_id="1", user_prompt="q", details=True)).json())
+    check("ErrorEnvelope", (await api.chat(user_prompt=1)).json())
+    check("ChatList", (await api.client.get("/chats")).json())
+    check("ChatView", (await api.client.get("/chats/1")).json())
+    check("ChatView", (await api.client.get("/chats/1/export")).json())
