@@ -281,9 +281,9 @@ def outside(chat: Chat, rng: random.Random) -> Turn:
 
 Maker = Callable[[Chat, random.Random], Turn]
 _MAKERS: tuple[tuple[Maker, float], ...] = (
-    (forward, 0.17), (backward, 0.13), (place_follow_up, 0.06), (calculation, 0.26),
-    (calculation_follow_up, 0.11), (name_given, 0.03), (name_asked, 0.025), (talk, 0.03),
-    (outside, 0.15),
+    (forward, 0.17), (backward, 0.14), (place_follow_up, 0.07), (calculation, 0.20),
+    (calculation_follow_up, 0.11), (name_given, 0.03), (name_asked, 0.03), (talk, 0.07),
+    (outside, 0.18),
 )  # fmt: skip
 
 
@@ -298,10 +298,11 @@ def drill(rng: random.Random, turns: int) -> Chat:
 
 
 def introduction(rng: random.Random) -> Chat:
-    """Return a short chat in which a name is given and asked for: practice in copying."""
-    chat = Chat(None)
-    chat.turns.append(name_given(chat, rng))
-    for _ in range(rng.choice((0, 0, 1, 2))):
+    """Return a short chat in which a name is mostly given, then asked for: practice in copying."""
+    chat = Chat(systemprompts.draw(rng) if rng.random() < 0.3 else None)
+    for _ in range(rng.choice((0, 1, 1, 1, 2, 3))):
+        chat.turns.append(name_given(chat, rng))
+    for _ in range(rng.choice((0, 0, 1, 2, 3))):
         maker: Maker = rng.choice((forward, calculation, talk))
         chat.turns.append(maker(chat, rng))
     chat.turns.append(name_asked(chat, rng))
