@@ -2,11 +2,11 @@
 
     RequestScope   request id, access log, metrics, the answer when nothing else answered
     BodyReader     the whole body is read before anything is answered; size and time limits
-    Supervisor     bound on requests in flight; ends the work when the client leaves or a drain
-    runs out
+    Supervisor     bound on requests in flight; ends the work when the client
+                   leaves or a drain runs out
 
 Reading the body first is not a nicety: proxies that share connections cut other answers when a
-server answers early (see docs/adr/0004-chat-history-and-leases.md for what else depends on it).
+server answers early (KServe's agent does).
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Probes: liveness asks nobody, readiness asks the database, neither asks the model host to decide."""
+"""Probes: liveness asks nobody, readiness asks the database, neither depends on the model host."""
 
 import sqlite3
 from pathlib import Path

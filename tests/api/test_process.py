@@ -202,7 +202,9 @@ async def test_kill_9_in_the_middle_of_an_answer_leaves_an_interrupted_turn(
     await eventually(lambda: host.running == 0)
     host.delay_s = 0
     again = await start()
-    items = (await again.client.get("/chats/1")).json()["items"]
+    view = await again.client.get("/chats/1")
+    assert view.status_code == 200, view.text
+    items = view.json()["items"]
     assert [turn["status"] for turn in items] == ["interrupted"]
     answer = await again.client.post("/chat", json={"chat_id": "1", "user_prompt": "next"})
     assert answer.status_code == 200
@@ -219,7 +221,7 @@ async def test_the_log_is_json_without_what_people_said(
     for more in ({}, {"stream": True}, {"temperature": 9}, {CANARY: 1}):
         await api.client.post(f"/chat?key={CANARY}", json=body | more, headers=headers)
     await api.client.get(f"/chats/{CANARY}?cursor={CANARY}")
-    await api.client.get(f"/nothing/{CANARY}\n{CANARY}")
+    await api.client.get(f"/nothing/{CANARY}%0A{CANARY}")
     metrics = (await api.client.get("/metrics")).text
     api.signal(signal.SIGTERM)
     assert await api.exit_code() == 0

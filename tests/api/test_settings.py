@@ -1,4 +1,4 @@
-"""Settings: flags before environment before defaults; a wrong value is one line that names the setting."""
+"""Settings: flags before environment before defaults; a wrong value is one line that names it."""
 
 import dataclasses
 
@@ -58,7 +58,7 @@ def test_a_wrong_value_is_one_line_that_names_the_setting(name: str, value: str)
 
 def test_an_unknown_flag_is_refused() -> None:
     with pytest.raises(SettingsError, match="--nonsense"):
-        read({}, ["--nonsense", "1"])
+        read({}, ["--nonsense"])
 
 
 def test_settings_cannot_be_changed() -> None:
