@@ -61,6 +61,11 @@ class RequestStream(AsyncIterator[RequestOutput]):
         self._arrived = asyncio.Event()
         self._finished = False
 
+    @property
+    def has_output(self) -> bool:
+        """Whether the next output is here already."""
+        return bool(self._outputs)
+
     def __aiter__(self) -> Self:
         return self
 

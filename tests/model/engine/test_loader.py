@@ -1,0 +1,175 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig
+
+from model.engine import EngineConfig, EngineError, ModelLoadError, UnsupportedModel
+from model.engine.build import build_engine
+from model.engine.loader import load_config
+from tests.model.engine.tiny_models import make_model, save_model
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tmp_path_factory.mktemp("llama"), "llama")
+
+
+def build(folder: Path | str, **values: Any) -> Any:
+    config = EngineConfig(model=str(folder), device="cpu", threads=1, **values)
+    return build_engine(config, lambda message: None)
+
+
+def refusal(folder: Path | str, kind: type[EngineError]) -> str:
+    with pytest.raises(kind) as error:
+        build(folder)
+    assert "\n" not in error.value.message
+    return error.value.message
+
+
+def copy(source: Path, target: Path, *, without: str = "") -> Path:
+    target.mkdir(exist_ok=True)
+    for file in source.iterdir():
+        if file.name != without:
+            (target / file.name).write_bytes(file.read_bytes())
+    return target
+
+
+def test_a_folder_is_loaded_and_every_resolved_size_has_a_reason(llama: Path) -> None:
+    messages: list[str] = []
+    config = EngineConfig(model=str(llama), device="cpu", threads=1)
+    info = build_engine(config, messages.append).info
+    assert (info.architecture, info.device, info.dtype) == ("LlamaForCausalLM", "cpu", "float32")
+    assert (info.max_model_len, info.vocab_size, info.eos_token_ids) == (128, 160, ())
+    assert info.kv_bytes_per_token == 4 * 2 * (16 + 16) * 4
+    assert {"threads", "device", "dtype", "max_model_len", "num_kv_blocks"} <= info.reasons.keys()
+    assert len(messages) >= 2
+
+
+def test_end_tokens_come_from_the_generation_config_before_the_config(
+    llama: Path, tmp_path: Path
+) -> None:
+    folder = copy(llama, tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "eos_token_id": 5}))
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    assert build(folder).info.eos_token_ids == (5,)
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [7, 9]}))
+    assert build(folder).info.eos_token_ids == (7, 9)
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    assert "no such folder" in refusal(tmp_path / "nowhere", ModelLoadError)
+
+
+def test_a_folder_without_a_config_is_refused(tmp_path: Path) -> None:
+    assert "no config.json" in refusal(tmp_path, ModelLoadError)
+
+
+def test_a_config_that_is_no_json_is_refused(llama: Path, tmp_path: Path) -> None:
+    folder = copy(llama, tmp_path)
+    (folder / "config.json").write_text("{")
+    assert "config cannot be read" in refusal(folder, ModelLoadError)
+
+
+def test_a_model_type_that_nobody_knows_is_refused(llama: Path, tmp_path: Path) -> None:
+    folder = copy(llama, tmp_path)
+    (folder / "config.json").write_text(json.dumps({"model_type": "no-such-type"}))
+    assert "no-such-type" in refusal(folder, ModelLoadError)
+
+
+def test_a_folder_without_weights_is_refused(llama: Path, tmp_path: Path) -> None:
+    folder = copy(llama, tmp_path, without="model.safetensors")
+    assert "no .safetensors file" in refusal(folder, ModelLoadError)
+
+
+def test_pickled_weights_are_never_read(llama: Path, tmp_path: Path) -> None:
+    folder = copy(llama, tmp_path, without="model.safetensors")
+    torch.save(load_file(llama / "model.safetensors"), folder / "pytorch_model.bin")
+    message = refusal(folder, ModelLoadError)
+    assert "pytorch_model.bin" in message
+    assert "only safetensors" in message
+
+
+def test_a_corrupt_file_is_refused(llama: Path, tmp_path: Path) -> None:
+    folder = copy(llama, tmp_path)
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    assert "weights cannot be read" in refusal(folder, ModelLoadError)
+
+
+def test_a_missing_weight_is_not_made_up(llama: Path, tmp_path: Path) -> None:
+    folder = copy(llama, tmp_path)
+    weights = load_file(folder / "model.safetensors")
+    del weights["model.layers.1.mlp.up_proj.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    assert "model.layers.1.mlp.up_proj.weight" in refusal(folder, ModelLoadError)
+
+
+def test_a_weight_of_another_shape_is_refused(llama: Path, tmp_path: Path) -> None:
+    folder = copy(llama, tmp_path)
+    weights = load_file(folder / "model.safetensors")
+    name = "model.layers.1.mlp.up_proj.weight"
+    weights[name] = weights[name][:-1].contiguous()
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    refusal(folder, ModelLoadError)
+
+
+def test_remote_code_is_not_run(llama: Path, tmp_path: Path) -> None:
+    folder = copy(llama, tmp_path)
+    marker = tmp_path / "ran"
+    (folder / "code.py").write_text(f"open({str(marker)!r}, 'w')\nclass Config: pass\n")
+    remote = {"model_type": "custom", "auto_map": {"AutoConfig": "code.Config"}}
+    (folder / "config.json").write_text(json.dumps(remote))
+    refusal(folder, ModelLoadError)
+    assert not marker.exists()
+
+
+def write_config(folder: Path, family: str, **values: Any) -> Path:
+    AutoConfig.for_model(family, **values).save_pretrained(folder)
+    (folder / "model.safetensors").write_bytes(b"never read")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("family", "values", "reason"),
+    [
+        ("t5", {}, "it is an encoder-decoder"),
+        ("bart", {}, "it is an encoder-decoder"),
+        ("bert", {}, "it is an encoder"),
+        ("vit", {}, "no causal language model"),
+        ("llava", {}, "it is a multimodal model"),
+        ("gemma3", {}, "it is a multimodal model"),
+        ("llama4_text", {}, "layers of the type chunked_attention"),
+        ("qwen3_next", {}, "layers of the type linear_attention"),
+        ("mamba", {}, "layers of the type"),
+        ("jamba", {}, "layers of the type"),
+        ("bamba", {}, "layers of the type"),
+        ("falcon_h1", {}, "layers of the type"),
+        ("recurrent_gemma", {}, "layers of the type"),
+        ("gemma3n_text", {}, "share keys and values"),
+        ("llama", {"architectures": ["LlamaForSequenceClassification"]}, "not a causal"),
+    ],
+)
+def test_a_family_that_cannot_be_served_is_refused_before_weights_are_read(
+    tmp_path: Path, family: str, values: dict[str, Any], reason: str
+) -> None:
+    folder = write_config(tmp_path, family, **values)
+    with pytest.raises(UnsupportedModel, match=reason) as error:
+        load_config(EngineConfig(model=str(folder)))
+    assert "cannot be served right" in error.value.message
+    assert "\n" not in error.value.message
+
+
+@pytest.mark.parametrize("family", ["bloom", "gptj", "mpt", "stablelm", "nemotron"])
+def test_a_family_outside_the_attention_interface_is_refused_at_load(
+    tmp_path: Path, family: str
+) -> None:
+    sizes = {"n_embd": 64, "n_layer": 2, "n_head": 4, "d_model": 64, "n_layers": 2, "n_heads": 4}
+    if family == "gptj":
+        sizes["rotary_dim"] = 8
+    make_model(family, **sizes, num_hidden_layers=2).save_pretrained(tmp_path)
+    assert "cannot be served right" in refusal(tmp_path, UnsupportedModel)

@@ -1,0 +1,70 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from model.engine.resources import available_memory, cpu_threads
+
+CORES = len(os.sched_getaffinity(0))
+
+
+def write(folder: Path, **files: str) -> Path:
+    for name, text in files.items():
+        path = folder / name.replace("__", "/").replace("_dot_", ".")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize(("quota", "expected"), [("50000", 1), ("100000", 1), ("max", CORES)])
+def test_threads_follow_the_cgroups_quota(tmp_path: Path, quota: str, expected: int) -> None:
+    threads, reason = cpu_threads(write(tmp_path, cpu_dot_max=f"{quota} 100000\n"))
+    assert threads == min(expected, CORES)
+    assert reason
+
+
+def test_threads_follow_a_quota_of_cgroup_version_1(tmp_path: Path) -> None:
+    folder = write(tmp_path, cpu__cpu_dot_cfs_quota_us="50000", cpu__cpu_dot_cfs_period_us="100000")
+    assert cpu_threads(folder)[0] == 1
+
+
+def test_a_quota_above_the_cores_changes_nothing(tmp_path: Path) -> None:
+    assert cpu_threads(write(tmp_path, cpu_dot_max="99900000 100000"))[0] == CORES
+
+
+def test_threads_are_the_cores_where_there_is_no_cgroup(tmp_path: Path) -> None:
+    assert cpu_threads(tmp_path)[0] == CORES
+
+
+def meminfo(tmp_path: Path) -> Path:
+    write(tmp_path, meminfo="MemTotal:  4000 kB\nMemAvailable:   2000 kB\n")
+    return tmp_path / "meminfo"
+
+
+def test_memory_is_what_the_cgroup_has_left_with_its_page_cache(tmp_path: Path) -> None:
+    folder = write(
+        tmp_path,
+        memory_dot_max="1000000",
+        memory_dot_current="600000",
+        memory_dot_stat="anon 1\ninactive_file 50000\n",
+    )
+    assert available_memory(folder, meminfo(tmp_path)) == (450000, "left of the cgroup's limit")
+
+
+def test_memory_is_the_machines_where_the_cgroup_has_no_limit(tmp_path: Path) -> None:
+    folder = write(tmp_path, memory_dot_max="max", memory_dot_current="1")
+    assert available_memory(folder, meminfo(tmp_path))[0] == 2000 * 1024
+
+
+def test_a_limit_above_the_machines_memory_does_not_count(tmp_path: Path) -> None:
+    folder = write(tmp_path, memory_dot_max=str(2**40), memory_dot_current="1")
+    assert available_memory(folder, meminfo(tmp_path))[0] == 2000 * 1024
+
+
+def test_the_unlimited_number_of_cgroup_version_1_is_no_limit(tmp_path: Path) -> None:
+    folder = write(
+        tmp_path,
+        memory__memory_dot_limit_in_bytes="9223372036854771712",
+        memory__memory_dot_usage_in_bytes="1",
+    )
+    assert available_memory(folder, meminfo(tmp_path))[0] == 2000 * 1024

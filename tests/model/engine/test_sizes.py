@@ -1,0 +1,129 @@
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoConfig, PretrainedConfig
+
+from model.engine import EngineConfig, ModelLoadError
+from model.engine.kv_cache import LayerShape
+from model.engine.sizes import (
+    Reasons,
+    resolve_device,
+    resolve_dtype,
+    resolve_kv_blocks,
+    resolve_model_len,
+    resolve_queued_tokens,
+    resolve_threads,
+)
+
+CPU = torch.device("cpu")
+SHAPES = [LayerShape(2, 8, 8, torch.float32)] * 4  # 512 bytes per token
+
+
+def config_of(**values: Any) -> EngineConfig:
+    return EngineConfig(**{"model": "m", "block_size": 16, **values})
+
+
+def llama(**values: Any) -> PretrainedConfig:
+    return AutoConfig.for_model("llama", **{"max_position_embeddings": 1000, **values})
+
+
+def test_the_models_own_length_is_the_default() -> None:
+    reasons = Reasons()
+    assert resolve_model_len(config_of(), llama(), reasons) == 1000
+    assert "max_position_embeddings" in reasons.by_name["max_model_len"]
+
+
+def test_a_shorter_length_can_be_asked_for_and_a_longer_one_cannot() -> None:
+    assert resolve_model_len(config_of(max_model_len=9), llama(), Reasons()) == 9
+    with pytest.raises(ModelLoadError, match="1000"):
+        resolve_model_len(config_of(max_model_len=1001), llama(), Reasons())
+
+
+def test_a_rope_that_depends_on_the_batch_ends_the_length() -> None:
+    factors = [1.0] * 64
+    rope = {
+        "rope_type": "longrope",
+        "rope_theta": 10000.0,
+        "short_factor": factors,
+        "long_factor": factors,
+        "original_max_position_embeddings": 256,
+    }
+    model_config = llama(rope_parameters=rope)
+    assert resolve_model_len(config_of(), model_config, Reasons()) == 256
+
+
+def test_the_cache_is_no_larger_than_its_requests_can_be() -> None:
+    config = config_of(max_num_seqs=2, kv_cache_memory=2**30)
+    blocks, length = resolve_kv_blocks(config, SHAPES, 100, CPU, Reasons())
+    assert (blocks, length) == (2 * 7, 100)
+
+
+def test_the_cache_stays_within_its_budget() -> None:
+    config = config_of(kv_cache_memory=512 * 16 * 10 + 1)
+    assert resolve_kv_blocks(config, SHAPES, 100, CPU, Reasons()) == (10, 100)
+
+
+def test_the_length_is_cut_to_what_the_cache_holds() -> None:
+    reasons = Reasons()
+    reasons.note("max_model_len", "x")
+    config = config_of(kv_cache_memory=512 * 16 * 10)
+    assert resolve_kv_blocks(config, SHAPES, 1000, CPU, reasons) == (10, 160)
+    assert "KV cache" in reasons.by_name["max_model_len"]
+
+
+@pytest.mark.parametrize(
+    "values", [{"kv_cache_memory": 512 * 16 * 10, "max_model_len": 1000}, {"kv_cache_memory": 100}]
+)
+def test_a_cache_too_small_for_what_was_asked_is_refused(values: dict[str, int]) -> None:
+    with pytest.raises(ModelLoadError, match="kv_cache_memory"):
+        resolve_kv_blocks(config_of(**values), SHAPES, 1000, CPU, Reasons())
+
+
+def test_the_cache_takes_half_of_the_memory_that_is_left() -> None:
+    reasons = Reasons()
+    blocks, _ = resolve_kv_blocks(config_of(max_num_seqs=1), SHAPES, 64, CPU, reasons)
+    assert blocks == 4
+    assert "1 requests of 64 tokens" in reasons.by_name["num_kv_blocks"]
+
+
+def test_the_queue_holds_four_caches_by_default() -> None:
+    assert resolve_queued_tokens(config_of(), 10, 100, Reasons()) == 640
+    assert resolve_queued_tokens(config_of(max_queued_tokens=7), 10, 100, Reasons()) == 7
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="what a machine without a GPU says")
+def test_a_gpu_that_is_not_there_is_refused() -> None:
+    with pytest.raises(ModelLoadError, match="no CUDA device"):
+        resolve_device(config_of(device="cuda"), Reasons())
+    assert resolve_device(config_of(), Reasons()) == CPU
+
+
+def test_a_cpu_computes_in_float32_unless_told_otherwise() -> None:
+    assert resolve_dtype(config_of(), CPU, Reasons()) is torch.float32
+    assert resolve_dtype(config_of(dtype="bfloat16"), CPU, Reasons()) is torch.bfloat16
+
+
+def test_threads_can_be_set() -> None:
+    reasons = Reasons()
+    assert resolve_threads(config_of(threads=3), reasons) == 3
+    assert reasons.by_name["threads"] == "as configured"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("model", ""),
+        ("device", "tpu"),
+        ("dtype", "int8"),
+        ("attention", "fancy"),
+        ("block_size", 0),
+        ("max_num_seqs", 0),
+        ("max_num_batched_tokens", 8),
+        ("threads", 0),
+        ("watchdog_s", float("nan")),
+    ],
+)
+def test_a_wrong_setting_is_refused_by_name(field: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"^{field}: "):
+        config_of(**{field: value})
