@@ -1,5 +1,7 @@
 """`python -m model`: settings, the port, the application, KServe's server. Main thread."""
 
+import logging
+import os
 import sys
 
 from model.app import build_app
@@ -29,4 +31,9 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    logging.shutdown()
+    sys.stdout.flush()
+    # Everything is closed. Taking torch apart would cost seconds, and an engine thread that is
+    # still loading cannot be interrupted.
+    os._exit(code)

@@ -68,10 +68,13 @@ class StopMatcher:
         if not self._stops:
             return text
         self._held += text
-        starts = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
-        if starts:
+        ends = [at + len(stop) for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        if ends:
+            # The one that is complete first, so that the answer does not depend on the pieces.
+            seen = self._held[: min(ends)]
+            start = min(at for stop in self._stops if (at := seen.find(stop)) >= 0)
             self.matched = True
-            return self._release(min(starts), drop=True)
+            return self._release(start, drop=True)
         return self._release(len(self._held) - self._longest_beginning())
 
     def finish(self) -> str:

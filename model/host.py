@@ -26,6 +26,13 @@ from model.tokenizer import load_tokenizer
 logger = logging.getLogger(__name__)
 
 RETRY_WHILE_LOADING_S = 5
+HOST_SIZES = (
+    "request_timeout_s",
+    "max_body_bytes",
+    "drain_timeout_s",
+    "max_batch_queries",
+    "max_predict_instances",
+)
 
 
 class State(Enum):
@@ -134,24 +141,26 @@ class Host:
             asyncio.to_thread(load_defaults, settings.model),
         )
         encoder = PromptEncoder(tokenizer, info.max_model_len, info.vocab_size)
-        loaded = LoadedModel(self.engine, tokenizer, encoder, defaults)
-        self._generator = Generator(loaded, self, self.metrics)
         self._log_sizes(info)
+        self.became_ready(LoadedModel(self.engine, tokenizer, encoder, defaults))
+        seconds = round(time.monotonic() - started, 2)
+        logger.info("ready", extra={"model_name": settings.model_name, "load_seconds": seconds})
+
+    def became_ready(self, loaded: LoadedModel) -> None:
+        self._generator = Generator(loaded, self, self.metrics)
         if self._state is State.LOADING:
             self._state = State.READY
-            seconds = round(time.monotonic() - started, 2)
-            logger.info("ready", extra={"model_name": settings.model_name, "load_seconds": seconds})
 
     def _log_sizes(self, info: EngineInfo) -> None:
+        """Every size with its reason: the engine's, or the setting that it comes from."""
         sizes = {item.name: getattr(info, item.name) for item in fields(info)}
         reasons = dict(sizes.pop("reasons"))
+        sizes |= {name: getattr(self.settings, name) for name in HOST_SIZES}
         for name, value in sizes.items():
+            set_by = variable(name) if hasattr(self.settings, name) else "read from the model"
             logger.info(
-                f"resolved {name}", extra={"value": value, "why": reasons.get(name, "the model's")}
+                f"resolved {name}", extra={"value": value, "why": reasons.get(name, set_by)}
             )
-        for name in ("request_timeout_s", "max_body_bytes", "drain_timeout_s", "max_batch_queries"):
-            value = getattr(self.settings, name)
-            logger.info(f"resolved {name}", extra={"value": value, "why": variable(name)})
 
     async def _until_dead(self) -> None:
         error = await self.engine.wait_dead()
@@ -182,4 +191,6 @@ class Host:
             self._drain.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._drain
-        await self.engine.stop()
+        # A thread that is still loading cannot be stopped; it ends with the process.
+        if self._generator is not None:
+            await self.engine.stop()

@@ -11,6 +11,8 @@ import time
 import traceback
 from typing import Any
 
+from transformers.utils.logging import disable_progress_bar
+
 # Attributes that every record has; whatever else stands on it was given as `extra`.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -67,3 +69,5 @@ def configure(level: str, form: str) -> None:
         logger.propagate = True
         logger.setLevel(logging.WARNING)
     logging.getLogger("uvicorn.access").disabled = True
+    if not sys.stderr.isatty():
+        disable_progress_bar()  # it would stand between the lines

@@ -71,7 +71,9 @@ class RequestContext:
         outcome = state.get("outcome") or ("ok" if status < 400 else "error")
         if scope["method"] == "POST":
             self._metrics.request(route, outcome)
-        level = logging.DEBUG if scope["method"] == "GET" and status < 400 else logging.INFO
+        # Probes ask many times a second; what they find is logged where it changes.
+        quiet = scope["method"] == "GET" and (status < 400 or status == 503)
+        level = logging.DEBUG if quiet else logging.INFO
         fields = _identity(scope) | {
             "method": scope["method"] if route != "other" else "",
             "status": status,

@@ -1,49 +1,32 @@
 """A tiny random Llama with a byte-level tokenizer and a chat template, and hosts around it."""
 
 import json
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 import torch
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM
 
-SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-CHAT_TEMPLATE = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content | trim }}<|im_end|>\n"
-    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+from model.app import create_app
+from model.host import Host
+from tests.model.hosts import (
+    CONTEXT,
+    MODEL_NAME,
+    Address,
+    byte_level,
+    client_of,
+    running,
+    served,
+    settings_for,
+    wait_ready,
 )
-CORPUS = [
-    "the capital of india is new delhi and the capital of france is paris",
-    "what is the capital of japan? it is tokyo. hello world, how are you today",
-]
-MODEL_NAME = "tiny"
-CONTEXT = 512
 
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
-
-
-def byte_level(
-    specials: list[str] = SPECIALS, template: str | None = CHAT_TEMPLATE
-) -> PreTrainedTokenizerFast:
-    backend = Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=320, initial_alphabet=alphabet, special_tokens=specials, show_progress=False
-    )
-    backend.train_from_iterator(CORPUS * 5, trainer)
-    # Not flagged special, as the markers of several families are.
-    backend.add_tokens([AddedToken("<think>", special=False)])
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, eos_token="<|im_end|>", pad_token="<|endoftext|>"
-    )
-    tokenizer.chat_template = template
-    return tokenizer
 
 
 @pytest.fixture(scope="session")
@@ -69,3 +52,24 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         json.dumps({"eos_token_id": tokenizer.eos_token_id})
     )
     return folder
+
+
+@pytest.fixture(scope="module")
+async def tiny_host(tiny_model: Path) -> AsyncIterator[Host]:
+    """The real engine on the tiny model, one for all tests of a module."""
+    async with running(Host(settings_for(tiny_model, max_num_seqs=8))) as host:
+        yield host
+
+
+@pytest.fixture
+async def client(tiny_host: Host) -> AsyncIterator[httpx.AsyncClient]:
+    async with client_of(tiny_host) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def address(tiny_model: Path) -> Iterator[Address]:
+    app = create_app(settings_for(tiny_model, max_num_seqs=8, max_body_bytes=65_536))
+    with served(app) as address:
+        wait_ready(address)
+        yield address
