@@ -142,7 +142,7 @@ class ModelHost:
         attempt = 0
         while True:
             try:
-                response = await self._attempt(method, path, call, body, accept)
+                response = await self._attempt(method, path, call, body, accept, retry=attempt > 0)
                 if response.status_code == 200:
                     return response
                 await self._raise_refusal(response, call)
@@ -172,7 +172,14 @@ class ModelHost:
         await asyncio.sleep(pause)
 
     async def _attempt(
-        self, method: str, path: str, call: Call, body: bytes | None, accept: str
+        self,
+        method: str,
+        path: str,
+        call: Call,
+        body: bytes | None,
+        accept: str,
+        *,
+        retry: bool = False,
     ) -> httpx.Response:
         left = call.remaining()
         settings = self._settings
@@ -181,6 +188,10 @@ class ModelHost:
             "X-Request-Id": call.request_id,
             "X-Request-Timeout-Ms": str(max(1, int(left * 1000))),
         }
+        if retry:
+            # A kept connection may lead to a proxy whose host is gone for good (KServe's agent in a
+            # pod that ends): it is used this once more and then closed, so the next one is new.
+            headers["Connection"] = "close"
         if body is not None:
             headers["Content-Type"] = "application/json"
         request = self._client.build_request(

@@ -39,6 +39,11 @@ def write_report(rows: dict[str, Row]) -> None:
     (FOLDER / "report.md").write_text("\n".join(lines))
 
 
+def write_records(name: str, lines: list[str]) -> None:
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    (FOLDER / f"load-{name}.jsonl").write_text("".join(f"{line}\n" for line in lines))
+
+
 def _command_output(command: list[str]) -> str:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     return done.stdout + done.stderr

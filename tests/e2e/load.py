@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.cluster import CONTEXT, NAMESPACE, client_pod, eventually, running_pod
+from tests.e2e.evidence import write_records
 
 SCRIPT = Path(__file__).with_name("load_client.py").read_text()
 Record = dict[str, Any]
@@ -62,6 +63,8 @@ class Load:
         self._process.stdin.close()
         self._process.wait(timeout=90)
         self._reader.join(timeout=10)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
 
 
 def failed(records: list[Record]) -> list[Record]:
@@ -77,12 +80,12 @@ def of_kind(records: list[Record], kind: str) -> list[Record]:
 
 
 @contextmanager
-def light_load(chats: int = 2, streams: int = 2) -> Iterator[Load]:
-    """A load that runs; it is stopped at the end, or by its own `stop`."""
+def light_load(name: str, chats: int = 2, streams: int = 2) -> Iterator[Load]:
+    """A load that runs; it is stopped at the end, or by its own `stop`. Its records are kept."""
     pod = client_pod("e2e-load", {"app.kubernetes.io/name": "e2e-load"})
     address = f"http://api-server.{NAMESPACE}.svc"
-    with running_pod(pod) as name:
-        command = ["kubectl", "--context", CONTEXT, "-n", NAMESPACE, "exec", "-i", name, "--"]
+    with running_pod(pod) as pod_name:
+        command = ["kubectl", "--context", CONTEXT, "-n", NAMESPACE, "exec", "-i", pod_name, "--"]
         process = subprocess.Popen(
             [*command, "python", "-u", "-c", SCRIPT, address, str(chats), str(streams)],
             stdin=subprocess.PIPE,
@@ -95,3 +98,4 @@ def light_load(chats: int = 2, streams: int = 2) -> Iterator[Load]:
         finally:
             if process.poll() is None:
                 load.stop()
+            write_records(name, [json.dumps(record) for record in load.records])

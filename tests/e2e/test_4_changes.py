@@ -53,7 +53,7 @@ def test_a_second_upgrade_changes_nothing(installed: float) -> None:
 def test_a_rolling_restart_fails_no_request(installed: float, part: str, record: Record) -> None:
     deployment, selector = PARTS[part]
     (old,) = (pod["metadata"]["name"] for pod in pods(selector))
-    with light_load() as load:
+    with light_load(f"restart-{part}") as load:
         load.wait_for_good(20, timeout_s=60)
         started = time.monotonic()
         chart = str(ROOT / "charts" / part)

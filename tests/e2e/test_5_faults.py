@@ -26,7 +26,7 @@ def test_a_killed_model_host_gives_clear_refusals_and_recovers(
     installed: float, record: Record
 ) -> None:
     (old,) = (pod["metadata"]["name"] for pod in pods(MODEL_PODS))
-    with light_load() as load:
+    with light_load("killed-model-host") as load:
         load.wait_for_good(10, timeout_s=60)
         kubectl(
             "-n", NAMESPACE, "delete", "pod", old, "--grace-period=0", "--force", "--wait=false"
