@@ -79,7 +79,7 @@ def _with_place(templates: tuple[str, ...], place: str, mark: str, rng: random.R
 
 
 def _place_name(given: tuple[str, ...], rng: random.Random, *, capital: bool) -> str:
-    name = given[0] if rng.random() < 0.5 else rng.choice(given)
+    name = given[0] if rng.random() < 0.35 else rng.choice(given)
     if rng.random() < 0.12:
         name = geography.misspell(name, rng, capital=capital)
     return name
@@ -99,7 +99,7 @@ def _finish(text: str, rng: random.Random) -> str:
 
 def forward(chat: Chat, rng: random.Random) -> Turn:
     """Ask for a country's capital."""
-    country = rng.choice(geography.countries())
+    country = geography.draw(rng)
     place = _place_name(country.names, rng, capital=False)
     kind = rng.random()
     if kind < 0.05:
@@ -149,7 +149,7 @@ def place_follow_up(chat: Chat, rng: random.Random) -> Turn:
         text = _with_place(w.BACKWARD_FOLLOW_UPS, name, "{k}", rng)
         answer = country.forward if ambiguous else country.backward
     else:
-        country = rng.choice(geography.countries())
+        country = geography.draw(rng)
         place = _place_name(country.names, rng, capital=False)
         text = _with_place(w.FORWARD_FOLLOW_UPS, place, "{c}", rng)
         answer = country.forward
@@ -281,9 +281,9 @@ def outside(chat: Chat, rng: random.Random) -> Turn:
 
 Maker = Callable[[Chat, random.Random], Turn]
 _MAKERS: tuple[tuple[Maker, float], ...] = (
-    (forward, 0.17), (backward, 0.14), (place_follow_up, 0.07), (calculation, 0.20),
+    (forward, 0.17), (backward, 0.14), (place_follow_up, 0.07), (calculation, 0.19),
     (calculation_follow_up, 0.11), (name_given, 0.03), (name_asked, 0.03), (talk, 0.07),
-    (outside, 0.18),
+    (outside, 0.21),
 )  # fmt: skip
 
 
@@ -300,7 +300,7 @@ def drill(rng: random.Random, turns: int) -> Chat:
 def introduction(rng: random.Random) -> Chat:
     """Return a short chat in which a name is mostly given, then asked for: practice in copying."""
     chat = Chat(systemprompts.draw(rng) if rng.random() < 0.3 else None)
-    for _ in range(rng.choice((0, 1, 1, 1, 2, 3))):
+    for _ in range(rng.choice((0, 1, 1, 2, 2, 3))):
         chat.turns.append(name_given(chat, rng))
     for _ in range(rng.choice((0, 0, 1, 2, 3))):
         maker: Maker = rng.choice((forward, calculation, talk))

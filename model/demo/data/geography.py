@@ -56,6 +56,17 @@ def countries() -> tuple[Country, ...]:
 
 
 @cache
+def many_named() -> tuple[Country, ...]:
+    """Return the countries that go by so many names that each needs more practice."""
+    return tuple(country for country in countries() if len(country.names) >= 5)
+
+
+def draw(rng: random.Random) -> Country:
+    """Return a country, a little more often one with many names."""
+    return rng.choice(many_named() if rng.random() < 0.12 else countries())
+
+
+@cache
 def by_capital() -> dict[str, Country]:
     """Return the country that each capital's name stands for (London: the United Kingdom)."""
     table: dict[str, Country] = {}

@@ -104,23 +104,25 @@ def scrambled(rng: random.Random) -> str:
 def draw(rng: random.Random) -> str:
     """Return a question out of the model's reach."""
     kind = rng.random()
-    if kind < 0.17:
+    if kind < 0.14:
         return fill(rng.choice(w.OF), rng)
-    if kind < 0.32:
+    if kind < 0.26:
         text = fill(rng.choice(w.ABOUT_PLACE), rng)
         return text if not text.startswith("where is") else fill(rng.choice(w.OF), rng)
-    if kind < 0.45:
+    if kind < 0.44:
         return rng.choice(w.CAPITAL_OF).replace("{x}", _fake_place(rng))
     if kind < 0.50:
-        city = rng.choice(w.OTHER_CITIES) if rng.random() < 0.7 else _fake_place(rng)
+        city = rng.choice(w.OTHER_CITIES) if rng.random() < 0.8 else _fake_place(rng)
         return rng.choice(w.CITY_OF).replace("{x}", city)
-    if kind < 0.76:
+    if kind < 0.61:
+        return fill(rng.choice(w.NEAR), rng)
+    if kind < 0.78:
         text = fill(rng.choice(w.GENERAL), rng)
         return f"{text}, {fill(rng.choice(w.GENERAL), rng)}" if rng.random() < 0.08 else text
-    if kind < 0.88:
-        return fill(rng.choice(w.NUMBERS), rng)
     if kind < 0.92:
+        return fill(rng.choice(w.NUMBERS), rng)
+    if kind < 0.95:
         return rng.choice(w.FRAGMENTS)
-    if kind < 0.94:
+    if kind < 0.965:
         return fill(rng.choice(w.FOREIGN), rng)
-    return scrambled(rng) if kind < 0.95 else _gibberish(rng)
+    return scrambled(rng) if kind < 0.972 else _gibberish(rng)

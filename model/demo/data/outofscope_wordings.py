@@ -318,3 +318,31 @@ FRAGMENTS: tuple[str, ...] = (
     "square it", "square that", "halve it", "what is half of it", "to the power of 2",
     "and its president", "who is the president there", "and then",
 )  # fmt: skip
+
+# What looks most like a name, a calculation or a capital, and is none.
+NEAR: tuple[str, ...] = (
+    "I am {adj}", "I'm {adj}", "I am so {adj}", "I'm very {adj}", "i am {adj} today", "im {adj}",
+    "I am from {c}", "I'm from {c}", "I come from {c}", "I am in {k}", "I am a {noun}",
+    "I'm a {noun}", "I am not {adj}", "I'm {num} years old", "I am going to {c}",
+    "I am learning about {c}", "my {noun}'s name is {name}", "my {noun} is called {name}",
+    "his name is {name}", "her name is {name}", "what is my {noun}'s name",
+    "what's my {noun}'s name", "what is the name of my {noun}", "who is {name}",
+    "my {noun}'s name is {name}", "the name of my {noun} is {name}", "what's his name",
+    "what is her name", "call {name} for me", "my favourite {noun} is {noun2}",
+    "my {noun} is {adj}", "my favorite {noun} is {adj}", "{big} + {big2}", "{big} - {num}",
+    "{big} + {num}", "what is {big} plus {big2}", "{big}*{num}", "{mid} * {mid2}",
+    "what is {big} minus {big2}", "{num} + {num2} + {num3}", "{num} + {num2} * {num3}",
+    "{num} - {num2} - {num3}", "{num}.5 + {num2}.5", "{num}.{num2} + {num3}",
+    "{num}.{num2} - {num3}.{num}", "{mid} x {mid2}", "{big} x {big2}",
+    "{num} {noun}s plus {num2} {noun2}s", "{num} {noun}s and {num2} {noun}s", "{num}+{num2}+{num3}",
+    "{big}+{big2}", "capital of {c} and {d}", "what is the capital of {c} and {d}",
+    "capital of {c} or {d}", "capitals of {c} and {d}", "what are the capitals of {c} and {d}",
+    "{k} and {d}", "list the capitals of {p}", "name all capitals", "name all european capitals",
+    "list countries in Asia", "countries in Europe", "capitals of Africa", "translate {noun}",
+    "translate hello to French", "say hello to {name}", "say goodbye in Spanish", "what is {thing}",
+    "what are {noun}s", "what time is it in {k}", "what is the time in {k}", "who is {person}",
+    "what is pi", "what is {noun}", "lorem ipsum", "tell me about {c}", "tell me about {k}",
+    "tell me more about {c}", "what do you know about {c}", "{p} of {c}",
+    "what do you know about {thing}", "can you {verb} the {noun}", "how do you {verb}",
+    "are you {adj}", "are you a {noun}",
+)  # fmt: skip
