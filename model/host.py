@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import fields
 from enum import Enum, auto
 from typing import Any
@@ -17,11 +17,9 @@ from model.config import Settings, variable
 from model.engine import AsyncEngine, EngineDead, EngineError, EngineInfo, EngineStats
 from model.errors import NotReady, draining
 from model.generation import Generator, LoadedModel
+from model.loading import load_model
 from model.logs import failure
 from model.metrics import Metrics
-from model.prompt import PromptEncoder
-from model.sampling import load_defaults
-from model.tokenizer import load_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +33,9 @@ HOST_SIZES = (
 )
 
 
+Load = Callable[[Settings, AsyncEngine], Awaitable[LoadedModel]]
+
+
 class State(Enum):
     LOADING = auto()
     READY = auto()
@@ -43,8 +44,11 @@ class State(Enum):
 
 
 class Host:
-    def __init__(self, settings: Settings, engine: AsyncEngine | None = None) -> None:
+    def __init__(
+        self, settings: Settings, engine: AsyncEngine | None = None, load: Load = load_model
+    ) -> None:
         self.settings = settings
+        self._load_model = load
         self.engine = engine or AsyncEngine(settings.engine_config())
         self.metrics = Metrics(self._stats)
         self.created = int(time.time())
@@ -131,25 +135,13 @@ class Host:
     async def _load(self) -> None:
         started, settings = time.monotonic(), self.settings
         logger.info("loading the model", extra={"model": settings.model})
-        await self.engine.start(lambda message: logger.info(message))
-        info = self.engine.info
-        # After the engine: its complaint about a model that is not there is the clearer one.
-        tokenizer, defaults = await asyncio.gather(
-            asyncio.to_thread(
-                load_tokenizer, settings.model, trust_remote_code=settings.trust_remote_code
-            ),
-            asyncio.to_thread(load_defaults, settings.model),
-        )
-        encoder = PromptEncoder(tokenizer, info.max_model_len, info.vocab_size)
-        self._log_sizes(info)
-        self.became_ready(LoadedModel(self.engine, tokenizer, encoder, defaults))
-        seconds = round(time.monotonic() - started, 2)
-        logger.info("ready", extra={"model_name": settings.model_name, "load_seconds": seconds})
-
-    def became_ready(self, loaded: LoadedModel) -> None:
+        loaded = await self._load_model(settings, self.engine)
+        self._log_sizes(self.engine.info)
         self._generator = Generator(loaded, self, self.metrics)
         if self._state is State.LOADING:
             self._state = State.READY
+            seconds = round(time.monotonic() - started, 2)
+            logger.info("ready", extra={"model_name": settings.model_name, "load_seconds": seconds})
 
     def _log_sizes(self, info: EngineInfo) -> None:
         """Every size with its reason: the engine's, or the setting that it comes from."""

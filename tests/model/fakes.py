@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from model.config import Settings
 from model.engine import (
     AsyncEngine,
     EngineConfig,
@@ -17,6 +18,11 @@ from model.engine import (
     RequestTiming,
     SamplingParams,
 )
+from model.generation import LoadedModel
+from model.prompt import PromptEncoder
+from model.sampling import SamplingDefaults
+from model.tokenizer import Tokenizer
+from tests.model.hosts import byte_level
 
 TIMING = RequestTiming(queue_s=0.001, prefill_s=0.002, decode_s=0.003, batch_size=1)
 INFO = EngineInfo(
@@ -164,3 +170,11 @@ class FakeEngine(AsyncEngine):
         await self.died.wait()
         assert self.dead
         return self.dead
+
+
+async def load_scripted(_: Settings, engine: AsyncEngine) -> LoadedModel:
+    """A model that needs no weights: a real tokenizer before an engine that follows a script."""
+    await engine.start()
+    tokenizer = Tokenizer(byte_level())
+    encoder = PromptEncoder(tokenizer, INFO.max_model_len, INFO.vocab_size)
+    return LoadedModel(engine, tokenizer, encoder, SamplingDefaults())

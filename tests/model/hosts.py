@@ -78,7 +78,7 @@ async def client_of(host: Host, **options: Any) -> AsyncIterator[httpx.AsyncClie
         yield client
 
 
-async def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 200.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - what is waited for has no event
             await asyncio.sleep(0.005)
@@ -128,7 +128,7 @@ def served(app: FastAPI) -> Iterator[Address]:
         assert not thread.is_alive()
 
 
-def wait_ready(address: Address, seconds: float = 60.0) -> None:
+def wait_ready(address: Address, seconds: float = 200.0) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         with contextlib.suppress(httpx.TransportError):

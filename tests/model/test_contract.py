@@ -10,13 +10,9 @@ import pytest
 
 from model.config import BUNDLED_MODEL, BUNDLED_NAME
 from model.engine import FinishReason, Overloaded, StepFailed
-from model.generation import LoadedModel
 from model.host import Host
-from model.prompt import PromptEncoder
-from model.sampling import SamplingDefaults
-from model.tokenizer import Tokenizer
 from tests.model import contract
-from tests.model.fakes import INFO, FakeEngine, output
+from tests.model.fakes import FakeEngine, load_scripted, output
 from tests.model.hosts import byte_level, client_of, running, settings_for
 
 pytestmark = pytest.mark.anyio
@@ -37,18 +33,12 @@ async def test_the_bundled_model_answers_as_pinned(
     contract.check(case, await demo.request(**contract.request_of(case)))
 
 
-async def scripted(host: Host, engine: FakeEngine) -> None:
-    """A host whose engine needs no model."""
-    await engine.start()
-    tokenizer = Tokenizer(byte_level())
-    encoder = PromptEncoder(tokenizer, INFO.max_model_len, INFO.vocab_size)
-    host.became_ready(LoadedModel(engine, tokenizer, encoder, SamplingDefaults()))
-
-
 def engine_for(given: str) -> FakeEngine:
     first = output(FIRST)
     failed = output(finish_reason=FinishReason.ERROR, error=StepFailed())
     match given:
+        case "loading":
+            return FakeEngine(loading=True)
         case "overloaded":
             return FakeEngine(refusal=Overloaded(0.3))
         case "slow":
@@ -78,16 +68,15 @@ STATES = [
 async def test_failures_are_told_as_pinned(case: dict[str, Any], tmp_path: Path) -> None:
     given = case["given"]
     engine = engine_for(given)
-    host = Host(settings_for(tmp_path, model_name=BUNDLED_NAME, drain_timeout_s=0.01), engine)
-    if given != "loading":
-        await scripted(host, engine)
-    if given == "draining":
-        host.begin_drain()
-    if given == "dead":
-        engine.die()
+    settings = settings_for(tmp_path, model_name=BUNDLED_NAME, drain_timeout_s=0.01)
+    host = Host(settings, engine, load=load_scripted)
     if given == "drained after the first token":
         engine.on_submit = host.begin_drain
-    async with client_of(host) as client:
+    async with running(host, wait=given != "loading"), client_of(host) as client:
+        if given == "draining":
+            host.begin_drain()
+        if given == "dead":
+            engine.die()
         contract.check(case, await client.request(**contract.request_of(case)))
 
 
