@@ -111,6 +111,9 @@ class AsyncEngine:
         self._fatal_error: BaseException | None = None
         self._engine: Engine | None = None
         self._streams: dict[str, RequestStream] = {}
+        self._dead = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._busy_since = 0.0
         # Written by the engine thread as whole values, read by the event loop.
         self._last_step_at = 0.0
@@ -127,9 +130,6 @@ class AsyncEngine:
         self._loop = asyncio.get_running_loop()
         self._on_progress = on_progress or logger.info
         self._loaded: asyncio.Future[Engine] = self._loop.create_future()
-        self._dead: asyncio.Future[BaseException] = self._loop.create_future()
-        self._idle = asyncio.Event()
-        self._idle.set()
         self._thread.start()
         self._engine = await self._loaded
         self._advance(EngineState.READY)
@@ -220,7 +220,10 @@ class AsyncEngine:
         return self._fatal_error
 
     async def wait_dead(self) -> BaseException:
-        return await asyncio.shield(self._dead)
+        """Returns when the engine loop has died, which is when this process should end."""
+        await self._dead.wait()
+        assert self._fatal_error is not None
+        return self._fatal_error
 
     def _last_step_age_s(self) -> float:
         if not self._streams:
@@ -276,8 +279,7 @@ class AsyncEngine:
         self._advance(EngineState.DEAD)
         self._fatal_error = error
         self._end_streams(FinishReason.ERROR, EngineDead())
-        if not self._dead.done():
-            self._dead.set_result(error)
+        self._dead.set()
 
     # On the engine thread.
 
@@ -287,6 +289,7 @@ class AsyncEngine:
         except BaseException as error:  # noqa: BLE001 - start() raises it
             self._post(self._loading_ended, None, error)
             return
+        self._snapshot = engine.stats()
         self._post(self._loading_ended, engine, None)
         try:
             self._thread_loop(engine)

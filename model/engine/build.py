@@ -13,6 +13,7 @@ from model.engine.attention import BACKENDS
 from model.engine.block_manager import BlockManager
 from model.engine.config import EngineConfig, EngineInfo
 from model.engine.engine import Engine
+from model.engine.errors import ModelLoadError
 from model.engine.kv_cache import KVCache
 from model.engine.loader import eos_token_ids, load_config, load_model
 from model.engine.model_runner import ModelRunner
@@ -29,7 +30,8 @@ from model.engine.sizes import (
 )
 
 WATCHDOG_STEPS = 3
-"""The watchdog waits for at least this many full steps at the speed measured at load."""
+"""The watchdog waits for this many full steps at the speed measured at load, where that is longer
+than it was told to, up to ten times: a long step of a large model is no hang."""
 
 
 def build_engine(config: EngineConfig, on_progress: Callable[[str], None]) -> Engine:
@@ -49,8 +51,12 @@ def build_engine(config: EngineConfig, on_progress: Callable[[str], None]) -> En
     step_s = (time.monotonic() - begun) / NUM_TOKENS * config.max_num_batched_tokens
     reasons.note("attention", f"logits within {difference:.0e} of transformers' own")
     num_blocks, max_model_len = resolve_kv_blocks(config, shapes, max_model_len, device, reasons)
-    cache = KVCache(shapes, num_blocks, config.block_size, device)
-    watchdog_s = max(config.watchdog_s, WATCHDOG_STEPS * step_s)
+    try:
+        cache = KVCache(shapes, num_blocks, config.block_size, device)
+    except RuntimeError as error:  # torch says "out of memory" in several ways
+        reason = reasons.by_name["num_kv_blocks"]
+        raise ModelLoadError(f"the KV cache cannot be allocated: {reason}") from error
+    watchdog_s = min(max(config.watchdog_s, WATCHDOG_STEPS * step_s), 10 * config.watchdog_s)
     reasons.note("watchdog_s", f"asked {config.watchdog_s:g}; a full step may take {step_s:.1f} s")
     info = EngineInfo(
         model_id=config.model,

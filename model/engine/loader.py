@@ -59,6 +59,7 @@ def load_model(
             trust_remote_code=config.trust_remote_code,
             output_loading_info=True,
         )
+        loaded: PreTrainedModel = model.eval().to(device)
     except Exception as error:
         if IMPLEMENTATION in str(error):
             raise UnsupportedModel(
@@ -67,8 +68,6 @@ def load_model(
             ) from error
         raise _load_error(config, "its weights cannot be read", error) from error
     _check_complete(config, report)
-    model.eval()
-    loaded: PreTrainedModel = model.to(device)
     return loaded
 
 

@@ -5,8 +5,11 @@ logits into tokens. One flattened batch per step: all tokens of all requests in 
 only where a token is to be picked. Knows no policy. Engine thread only.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
+from inspect import signature
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -76,11 +79,16 @@ def forward(
         "use_cache": False,
         BATCH_KEYWORD: step_batch,
     }
-    if model._supports_logits_to_keep():
+    if _takes_logits_to_keep(type(model).forward):
         logits: Tensor = model(**inputs, logits_to_keep=rows).logits[0]
         return logits
     every: Tensor = model(**inputs).logits[0]
     return every[rows]
+
+
+@cache
+def _takes_logits_to_keep(model_forward: Callable[..., Any]) -> bool:
+    return "logits_to_keep" in signature(model_forward).parameters
 
 
 def _flatten(scheduled: tuple[ScheduledRequest, ...]) -> tuple[list[int], list[int], list[int]]:

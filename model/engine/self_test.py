@@ -32,9 +32,12 @@ from model.engine.model_runner import forward
 NUM_TOKENS = 24
 SHORT_WINDOW = 5
 BLOCK_SIZE = 4
-# Of the norm of the difference to the norm of the logits. A wrong mask gives 0.1 and more; the
-# same computation in another order gives some 1e-6, 1e-2 and 2e-3.
+# How far a token's logits may be from transformers' own, relative to their size. A wrong mask
+# gives 0.1 and more; the same computation in another order gives some 1e-6, 1e-2 and 2e-3.
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 6e-2, torch.float16: 1e-2}
+# Rounded numbers can send a token to another expert, and that token is then far off: below
+# float32 the tokens at this share of the order of differences must agree, above it they may not.
+QUANTILE = {torch.float32: 1.0, torch.bfloat16: 0.5, torch.float16: 0.5}
 
 
 class _ShapeProbe:
@@ -90,7 +93,8 @@ def self_test(
         with _transformers_attention(model):
             expected = model(input_ids=ours.unsqueeze(0), use_cache=False).logits[0].float()
         got = _paged_logits(model, shapes, attention, ours, stranger).float()
-    difference = float((got - expected).norm() / expected.norm())
+    by_token = (got - expected).norm(dim=-1) / expected.norm(dim=-1)
+    difference = float(by_token.quantile(QUANTILE[model.dtype]))
     if not difference <= TOLERANCE[model.dtype]:
         raise unsupported(
             model, f"its logits differ from transformers' own by {difference:.1e} of their size"

@@ -305,9 +305,9 @@ async def test_the_watchdog_is_silent_over_an_idle_engine() -> None:
 
 
 async def test_the_watchdog_is_silent_while_a_long_prefill_makes_steps() -> None:
-    info = make_info(num_blocks=100, budget=8, watchdog_s=2.0)
+    info = make_info(num_blocks=200, budget=8, watchdog_s=3.0)
     async with running(lambda batch: time.sleep(0.05), info) as engine:
-        stream = engine.submit("a", [1] * 392, params())  # 49 chunks, 2.5 s
+        stream = engine.submit("a", [1] * 600, params())  # 75 chunks, 3.75 s at least
         lived = []
         with anyio.fail_after(PATIENCE_S):
             while not stream.has_output:

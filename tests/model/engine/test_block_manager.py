@@ -1,4 +1,4 @@
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from model.engine import SamplingParams
@@ -55,7 +55,7 @@ def test_free_gives_everything_back() -> None:
     assert (blocks.num_used, blocks.num_free, request.block_ids) == (0, 4, [])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 9)), max_size=60))
 def test_no_block_ever_has_two_owners(actions: list[tuple[int, int]]) -> None:
     blocks = BlockManager(num_blocks=12, block_size=3)

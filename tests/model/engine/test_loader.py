@@ -173,3 +173,11 @@ def test_a_family_outside_the_attention_interface_is_refused_at_load(
         sizes["rotary_dim"] = 8
     make_model(family, **sizes, num_hidden_layers=2).save_pretrained(tmp_path)
     assert "cannot be served right" in refusal(tmp_path, UnsupportedModel)
+
+
+def test_a_hub_that_cannot_be_reached_is_one_line_that_names_the_model(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    message = refusal("nobody/no-such-model", ModelLoadError)
+    assert message.startswith("nobody/no-such-model: its config cannot be read: ")

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -77,7 +77,7 @@ SETTINGS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(SETTINGS, min_size=1, max_size=5), st.integers(0, 1000))
 def test_each_row_draws_from_the_distribution_its_settings_describe(
     rows: list[dict[str, Any]], seed: int
@@ -97,7 +97,7 @@ def test_each_row_draws_from_the_distribution_its_settings_describe(
             raise AssertionError(f"token {token} is not allowed: {expected}")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(SETTINGS, min_size=2, max_size=5), st.integers(0, 1000))
 def test_a_row_does_not_depend_on_its_batch_mates(rows: list[dict[str, Any]], seed: int) -> None:
     logits = random_logits(len(rows), seed)
