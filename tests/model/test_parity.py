@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from model.engine import EngineConfig, SamplingParams
 from model.engine.admission import new_request
@@ -173,3 +173,24 @@ def test_logprobs_are_those_of_transformers(llama: Served, tmp_path: Path) -> No
         assert got.logprob == pytest.approx(row[got.token_id].item(), abs=1e-4)
         assert [t for t, _ in got.top] == row.topk(3).indices.tolist()
         context += output.token_ids
+
+
+def test_the_bundled_model_answers_as_with_generate() -> None:
+    folder = Path(__file__).parents[2] / "model" / "demo" / "weights"
+    config = EngineConfig(model=str(folder), device="cpu", threads=1, max_num_batched_tokens=32)
+    engine = build_engine(config, lambda message: None)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    questions = ["Capital of India?", "what is 12 + 30?", "Hello!", "Capital of Japan?"]
+    prompts = [
+        tokenizer.apply_chat_template(
+            [{"role": "user", "content": question}], add_generation_prompt=True, return_dict=False
+        )
+        for question in questions
+    ]
+    params = [SamplingParams(max_tokens=NEW_TOKENS)] * len(prompts)
+    tokens = run(engine, prompts, params, every=2)
+    for got, prompt in zip(tokens, prompts, strict=True):
+        expected = generate(model, prompt)
+        ends = [i for i, t in enumerate(expected) if t in engine.info.eos_token_ids]
+        assert got == expected[: ends[0] if ends else None]
