@@ -35,15 +35,18 @@ class EventSplitter:
 
     def __init__(self) -> None:
         self._rest = b""
+        self._searched = 0
 
     def feed(self, chunk: bytes) -> list[bytes]:
         data = self._rest + chunk
         events = []
         start = 0
-        for boundary in _BOUNDARY.finditer(data):
+        for boundary in _BOUNDARY.finditer(data, self._searched):
             events.append(data[start : boundary.end()])
             start = boundary.end()
         self._rest = data[start:]
+        # A boundary may have begun in the last three bytes; what is before need not be read again.
+        self._searched = max(0, len(self._rest) - 3)
         if len(self._rest) > MAX_EVENT:
             raise ValueError("an event is longer than any that the model host sends")
         return events

@@ -74,7 +74,7 @@ async def serving_api(host: StubHost, folder: Path, **changed: Any) -> AsyncIter
     app = create_app(Settings(**(values | changed)))
     async with (
         running(app, lifespan="on") as url,
-        httpx.AsyncClient(base_url=url, timeout=20, trust_env=False) as client,
+        httpx.AsyncClient(base_url=url, timeout=20, trust_env=False, verify=False) as client,
     ):
         yield Api(url, client, app.state.parts, app)
 

@@ -103,7 +103,7 @@ async def test_a_deadline_that_passes_is_a_504_in_time(api: Api, host: StubHost)
     started = asyncio.get_running_loop().time()
     answer = await api.chat(**INDIA, timeout_ms=300)
     # The bar is half a second past the deadline; the rest is for a busy machine.
-    assert asyncio.get_running_loop().time() - started < 2.0
+    assert asyncio.get_running_loop().time() - started < 3.0
     assert (answer.status_code, error_of(answer)["code"]) == (504, "deadline_exceeded")
     assert (await api.turns("1"))[0]["status"] == "failed"
     await eventually(lambda: host.running == 0)
@@ -315,7 +315,7 @@ async def test_answers_do_not_cross_between_twenty_clients(api: Api, host: StubH
 
     async def ask(client: int, turn: int) -> None:
         nonce = f"n{client}x{turn}"
-        async with httpx.AsyncClient(base_url=api.url, timeout=20, trust_env=False) as own:
+        async with httpx.AsyncClient(base_url=api.url, timeout=20, verify=False) as own:
             answer = await own.post(
                 "/chat",
                 json={"chat_id": str(client), "user_prompt": nonce, "stream": bool(turn % 2)},
