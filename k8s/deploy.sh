@@ -19,8 +19,10 @@ release() { # NAME IMAGE [ARGUMENTS…]
   shift 2
   # The tag stays the same while the code changes; the image's id makes the pods follow it.
   id=$(docker image inspect --format '{{.Id}}' "$image:$version") || die "$image:$version is missing: run k8s/images.sh first"
-  helm_ upgrade --install "$name" "$root/charts/$name" --namespace "$NAMESPACE" --values "$root/charts/$name/values-kind.yaml" \
-    --set-string "podAnnotations.qna-image-id=$id" "$@" >/dev/null || die "$name could not be installed"
+  # Again, should KServe's webhook or the API server be away for a moment; wrong values fail at once.
+  helm template "$name" "$root/charts/$name" --values "$root/charts/$name/values-kind.yaml" "$@" >/dev/null || die "$name has wrong values"
+  retry 90 helm_ upgrade --install "$name" "$root/charts/$name" --namespace "$NAMESPACE" --values "$root/charts/$name/values-kind.yaml" \
+    --set-string "podAnnotations.qna-image-id=$id" "$@" || die "$name could not be installed"
 }
 release model-host qna-model-host "$@"
 release api-server qna-api-server "$@"

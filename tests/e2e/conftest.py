@@ -12,6 +12,7 @@ from tests.e2e import evidence
 from tests.e2e.cluster import CONTEXT, CommandFailed, deploy, kubectl, port_forward
 
 ROWS: dict[str, evidence.Row] = {}
+STORIES: set[str] = set()
 Record = Callable[..., None]
 
 
@@ -24,7 +25,9 @@ def pytest_runtest_makereport(
     row.seconds += report.duration
     if report.when == "call" or report.failed:
         row.outcome = report.outcome
-    if report.failed:
+    # A fixture of the session fails once and is told again for every test: kept once.
+    if report.failed and report.longreprtext not in STORIES:
+        STORIES.add(report.longreprtext)
         folder = evidence.keep(item.name, report.longreprtext)
         report.sections.append(("Evidence", f"events, descriptions and logs: {folder}"))
     return report

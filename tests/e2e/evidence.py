@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,14 +45,31 @@ def write_records(name: str, lines: list[str]) -> None:
     (FOLDER / f"load-{name}.jsonl").write_text("".join(f"{line}\n" for line in lines))
 
 
-def _command_output(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+def _output(command: list[str]) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    except subprocess.TimeoutExpired:
+        return "no answer within 20 s\n"
     return done.stdout + done.stderr
+
+
+def _log_commands(kubectl: list[str]) -> dict[str, list[str]]:
+    """One command for the log of each container, and one for the log of its life before."""
+    template = "{range .items[*]}{.metadata.name}{range .spec.containers[*]} {.name}{end};{end}"
+    listed = _output([*kubectl, "get", "pods", "-o", f"jsonpath={template}"])
+    commands = {}
+    for line in listed.split(";"):
+        pod, *containers = line.split() or [""]
+        for container in containers if re.fullmatch(r"[a-z0-9.-]+", pod) else []:
+            logs = [*kubectl, "logs", pod, "-c", container, "--tail=2000"]
+            commands[f"{pod}.{container}.log"] = logs
+            commands[f"{pod}.{container}.previous.log"] = [*logs, "--previous"]
+    return commands
 
 
 def keep(test: str, story: str) -> Path:
     """Writes the cluster's state into a folder named after the test, whatever answers."""
-    folder = FOLDER / re.sub(r"[^A-Za-z0-9._-]+", "-", test)
+    folder = FOLDER / re.sub(r"[^A-Za-z0-9._-]+", "-", test).strip("-")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "failure.txt").write_text(story)
     kubectl = ["kubectl", "--context", CONTEXT, "-n", NAMESPACE]
@@ -68,23 +86,11 @@ def keep(test: str, story: str) -> Path:
         ],
         "model-host.helm.yaml": [*helm, "get", "all", "model-host"],
         "api-server.helm.yaml": [*helm, "get", "all", "api-server"],
+        **_log_commands(kubectl),
     }
-    template = (
-        "{range .items[*]}{.metadata.name}{range .spec.containers[*]} {.name}{end}{'\\n'}{end}"
-    )
-    listed = _command_output([*kubectl, "get", "pods", "-o", f"jsonpath={template}"])
-    for line in listed.splitlines():
-        pod, *containers = line.split()
-        for container in containers:
-            logs = [*kubectl, "logs", pod, "-c", container, "--tail=2000"]
-            commands[f"{pod}.{container}.log"] = logs
-            commands[f"{pod}.{container}.previous.log"] = [*logs, "--previous"]
-    for name, command in commands.items():
-        try:
-            said = _command_output(command)
-        except subprocess.TimeoutExpired:
-            said = "no answer within 60 s\n"
-        if name.endswith(".previous.log") and "previous terminated container" in said:
-            continue  # the container has never been started again
-        (folder / name).write_text(said)
+    with ThreadPoolExecutor(4) as pool:
+        for name, said in zip(commands, pool.map(_output, commands.values()), strict=True):
+            never_ended = name.endswith(".previous.log") and "previous terminated" in said
+            if not never_ended:
+                (folder / name).write_text(said)
     return folder
