@@ -60,5 +60,9 @@ def document(app: FastAPI) -> dict[str, Any]:
     for model, field in (("BatchRequest", "queries"), ("PredictRequest", "instances")):
         item = {"$ref": REFERENCE.format(model="Query")}
         definitions[model]["properties"][field]["items"] = item
-    described.setdefault("components", {}).setdefault("schemas", {}).update(definitions)
+    described.setdefault("components", {})["schemas"] = definitions
+    for methods in described["paths"].values():
+        for operation in methods.values():
+            # The framework adds its own for path parameters; the host answers 404 or 400.
+            operation["responses"].pop("422", None)
     return described
