@@ -89,11 +89,11 @@ def test_the_youngest_is_preempted_and_keeps_its_tokens() -> None:
 
 
 def test_a_preempted_request_is_the_next_to_start() -> None:
-    scheduler = make_scheduler(num_blocks=4, block_size=2)
+    scheduler = make_scheduler(num_blocks=4, block_size=2, max_num_seqs=2)
     old, young = add(scheduler, "old", 2), add(scheduler, "young", 1)
+    add(scheduler, "newcomer", 1)
     while not scheduler.num_preemptions:
         compute(scheduler.schedule())
-    add(scheduler, "newcomer", 1)
     scheduler.finish(old, FinishReason.ABORT, 0.0)
     assert next(iter(sizes(scheduler.schedule()))) == "young"
     assert young.num_uncomputed_tokens == young.num_tokens
