@@ -92,7 +92,7 @@ def make_chunk(encoder: Encoder, seed: int, index: int, size: int, longest: int)
         kind = rng.random()
         if kind < 0.12:
             chat = conversations.drill(rng, rng.randint(2, 12))
-        elif kind < 0.3:
+        elif kind < 0.28:
             chat = conversations.introduction(rng)
         else:
             chat = conversations.draw(rng, _turns(rng, longest))

@@ -200,7 +200,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=DEMO_MODEL, help="where the model goes")
     parser.add_argument("--scratch", type=Path, default=Path(".cache/demo-model"))
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--tokens", type=float, default=28e6, help="how long to train")
+    parser.add_argument("--tokens", type=float, default=20e6, help="how long to train")
     parser.add_argument("--rate", type=float, default=4e-3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--dtype", choices=("auto", "fp32", "bf16"), default="auto")

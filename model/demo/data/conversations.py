@@ -88,7 +88,7 @@ def _place_name(given: tuple[str, ...], rng: random.Random, *, capital: bool) ->
 def _finish(text: str, rng: random.Random) -> str:
     """Dress a place question and vary its casing, but leave its spelling alone."""
     text = _dress(text, rng)
-    if rng.random() < 0.35:
+    if rng.random() < 0.4:
         text = noise.recase(text, rng)
     if rng.random() < 0.05:
         text = noise.respace(text, rng)

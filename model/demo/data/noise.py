@@ -51,15 +51,15 @@ def distance(a: str, b: str) -> int:
 def recase(text: str, rng: random.Random) -> str:
     """Return `text` in the casing of a hurried, shouting or playful writer."""
     kind = rng.random()
-    if kind < 0.5:
+    if kind < 0.45:
         return text.lower()
-    if kind < 0.82:
+    if kind < 0.88:
         return text.upper()
-    if kind < 0.9:
+    if kind < 0.93:
         return " ".join(word[:1].upper() + word[1:] for word in text.split(" "))
-    if kind < 0.95:
-        return "".join(c.upper() if rng.random() < 0.5 else c.lower() for c in text)
     if kind < 0.97:
+        return "".join(c.upper() if rng.random() < 0.5 else c.lower() for c in text)
+    if kind < 0.99:
         return text[:1].lower() + text[1:]
     return text[:1].upper() + text[1:].lower()
 
