@@ -73,6 +73,8 @@ def _roughen(text: str, rng: random.Random, *, keep: bool = False) -> str:
 def _with_place(templates: tuple[str, ...], place: str, mark: str, rng: random.Random) -> str:
     """Fill a place into a template; slips of the finger elsewhere must not touch the place."""
     template = rng.choice(templates)
+    if rng.random() < 0.25:
+        template = noise.reword(template, rng)
     if rng.random() < 0.1:
         template = noise.mistype(template, rng) if "{" not in template.split(" ")[0] else template
     return template.replace(mark, place)

@@ -87,3 +87,28 @@ def respace(text: str, rng: random.Random) -> str:
     if kind < 0.85:
         return text + rng.choice(("?", "??", "???", "!", "!!", "?!", ".", "..", ",", ";"))
     return '"' + text + '"'
+
+
+_FILLERS = (
+    "actually", "really", "just", "exactly", "now", "please", "maybe", "perhaps", "kindly", "again",
+    "usually", "simply", "quickly", "hmm", "well", "then", "known to be", "said to be", "like",
+    "basically", "officially", "surely", "I think", "you think", "I guess", "today", "called",
+)  # fmt: skip
+
+
+_SMALL = ("the", "is", "a", "what", "me", "as")
+
+
+def reword(template: str, rng: random.Random) -> str:
+    """Return `template` with a filler put in or a small word left out; marks stay.
+
+    Strangers never use the listed wordings alone: what a question asks must not hang on one word.
+    """
+    words = template.split(" ")
+    if rng.random() < 0.65 or len(words) < 4:
+        words.insert(rng.randint(0, len(words)), rng.choice(_FILLERS))
+        return " ".join(words)
+    spots = [i for i, word in enumerate(words) if word.lower() in _SMALL]
+    if spots:
+        words.pop(rng.choice(spots))
+    return " ".join(words)
