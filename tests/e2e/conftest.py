@@ -9,7 +9,7 @@ import pytest
 from kubernetes import client, config
 
 from tests.e2e import evidence
-from tests.e2e.cluster import CONTEXT, CommandFailed, deploy, kubectl, port_forward
+from tests.e2e.cluster import CONTEXT, NAMESPACE, CommandFailed, deploy, kubectl, port_forward
 
 ROWS: dict[str, evidence.Row] = {}
 STORIES: set[str] = set()
@@ -61,7 +61,10 @@ def installed(cluster: None) -> float:
     """Both charts installed and ready; the seconds that it took."""
     started = time.monotonic()
     deploy()
-    return time.monotonic() - started
+    seconds = time.monotonic() - started
+    # A failed `helm test` of an earlier run keeps its pod, for its log.
+    kubectl("-n", NAMESPACE, "delete", "pods", "-l", "app.kubernetes.io/component=test", "--wait")
+    return seconds
 
 
 @pytest.fixture(scope="session")

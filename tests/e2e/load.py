@@ -54,6 +54,14 @@ class Load:
             f"{count} good answers in a row; last records {self._records[-3:]}",
         )
 
+    def wait_for_streams(self, count: int, timeout_s: float) -> None:
+        """Until so many streams have ended, however they did."""
+        eventually(
+            lambda: self.is_running() and len(of_kind(self.records, "stream")) >= count,
+            timeout_s,
+            f"{count} streams",
+        )
+
     def is_running(self) -> bool:
         assert self._process.poll() is None, f"the load client ended: {self._records[-3:]}"
         return True

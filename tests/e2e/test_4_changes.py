@@ -68,6 +68,7 @@ def test_a_rolling_restart_fails_no_request(installed: float, part: str, record:
         kubectl("-n", NAMESPACE, "rollout", "status", deployment, "--timeout=60s")
         load.wait_for_good(20, timeout_s=60)
         seconds = time.monotonic() - started
+        load.wait_for_streams(50, timeout_s=120)  # a slow machine has had few by now
         load.stop()
         records = load.records
     record(
@@ -80,4 +81,3 @@ def test_a_rolling_restart_fails_no_request(installed: float, part: str, record:
     )
     assert failed(records) == []
     assert cut(records) == []
-    assert len(of_kind(records, "stream")) >= 50
