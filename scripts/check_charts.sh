@@ -6,6 +6,7 @@
 #   CI                    when set, a program that is missing is an error; else what it checks is left out, and said so
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. k8s/versions.env
 
 failed=0
 fail() { printf 'charts: %s\n' "$*" >&2; failed=1; }
@@ -34,7 +35,7 @@ check_chart() { # FOLDER
 
 unit_tests() {
   helm plugin list 2>/dev/null | grep -q '^unittest' \
-    || helm plugin install https://github.com/helm-unittest/helm-unittest --version v1.0.3 >/dev/null 2>&1 \
+    || helm plugin install https://github.com/helm-unittest/helm-unittest --version "$HELM_UNITTEST_VERSION" >/dev/null 2>&1 \
     || { missing "no unit tests: the helm plugin unittest cannot be installed"; return; }
   local said
   said=$(helm unittest --strict charts/model-host charts/api-server 2>&1) || { printf '%s\n' "$said" >&2; fail "unit tests"; }
