@@ -185,7 +185,9 @@ def main() -> int:
 
 def serve(model: Server, api: Server) -> int:
     """Run both until Ctrl-C (exit 0) or until one of them ends (exit 1)."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Also SIGINT: a shell that starts this in the background has set it to be ignored.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.default_int_handler)
     print(f"Starting the model host ({os.environ.get('MODEL') or 'bundled demo model'})", flush=True)
     try:
         for server in (model, api):

@@ -90,9 +90,9 @@ def make_chunk(encoder: Encoder, seed: int, index: int, size: int, longest: int)
     total = 0
     while total < 16 * size:
         kind = rng.random()
-        if kind < 0.12:
+        if kind < 0.08:
             chat = conversations.drill(rng, rng.randint(2, 12))
-        elif kind < 0.28:
+        elif kind < 0.3:
             chat = conversations.introduction(rng)
         else:
             chat = conversations.draw(rng, _turns(rng, longest))

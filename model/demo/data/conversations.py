@@ -162,7 +162,7 @@ def place_follow_up(chat: Chat, rng: random.Random) -> Turn:
 
 def calculation(chat: Chat, rng: random.Random) -> Turn:
     """Ask for a sum, a difference or a product."""
-    op = rng.choices(("add", "sub", "mul"), (40, 40, 20))[0]
+    op = rng.choices(("add", "sub", "mul"), (32, 32, 36))[0]
     a, b = arithmetic.draw_pair(op, rng)
     kind = rng.random()
     lead, tail = "", ""
@@ -285,7 +285,7 @@ Maker = Callable[[Chat, random.Random], Turn]
 _MAKERS: tuple[tuple[Maker, float], ...] = (
     (forward, 0.17), (backward, 0.14), (place_follow_up, 0.07), (calculation, 0.19),
     (calculation_follow_up, 0.11), (name_given, 0.03), (name_asked, 0.03), (talk, 0.07),
-    (outside, 0.21),
+    (outside, 0.24),
 )  # fmt: skip
 
 
