@@ -87,7 +87,7 @@ cluster-down: ## Remove the kind cluster and everything in it
 images: ## Build both images and load each into the nodes that run it
 	@bash k8s/images.sh
 
-deploy: ## Install both charts into the namespace $(NAMESPACE)
+deploy: ## Install both charts into the namespace NAMESPACE=qna
 	@bash k8s/deploy.sh
 
 e2e: $(VENV)/.test cluster images ## From nothing: cluster, images, charts, cluster tests and a report

@@ -68,7 +68,9 @@ class Server:
         return self.process is not None and self.process.poll() is not None
 
     def last_lines(self, count: int) -> list[str]:
-        return self.log.read_text(errors="replace").splitlines()[-count:] if self.log.exists() else []
+        if not self.log.exists():
+            return []
+        return self.log.read_text(errors="replace").splitlines()[-count:]
 
     def stop(self) -> None:
         if self.process is None or self.process.poll() is not None:
@@ -124,7 +126,8 @@ def wait_until_ready(servers: list[Server]) -> None:
                 fail(server)
             if server.is_ready():
                 pending.remove(server)
-                print(f"  {server.title} is ready after {time.monotonic() - start:.1f} s", flush=True)
+                seconds = time.monotonic() - start
+                print(f"  {server.title} is ready after {seconds:.1f} s", flush=True)
         if pending and (message := f"{pending[0].title}: {progress_of(pending[0])}") != shown:
             shown = message
             print(f"  {message}", flush=True)
@@ -188,7 +191,9 @@ def serve(model: Server, api: Server) -> int:
     # Also SIGINT: a shell that starts this in the background has set it to be ignored.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.default_int_handler)
-    print(f"Starting the model host ({os.environ.get('MODEL') or 'bundled demo model'})", flush=True)
+    print(
+        f"Starting the model host ({os.environ.get('MODEL') or 'bundled demo model'})", flush=True
+    )
     try:
         for server in (model, api):
             server.start()

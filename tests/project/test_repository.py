@@ -1,4 +1,4 @@
-"""What the repository promises about itself: pins, sizes, targets, links, the tree in the README."""
+"""What the repository promises about itself: pins, sizes, targets, links, the README's tree."""
 
 import re
 import subprocess

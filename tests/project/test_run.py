@@ -48,7 +48,8 @@ def running(environment: dict[str, str]) -> Iterator[tuple[subprocess.Popen[str]
         text=True,
     )
     assert process.stdout
-    killer = threading.Timer(120, process.kill)  # else a server that never gets ready hangs the test
+    # A server that never gets ready must not hang the test.
+    killer = threading.Timer(120, process.kill)
     killer.start()
     lines = []
     for line in process.stdout:
