@@ -63,7 +63,7 @@ class Host:
 
     @property
     def is_ready(self) -> bool:
-        return self._state is State.READY and self.engine.is_ready
+        return self._state is State.READY and self.engine.is_ready and self.is_live
 
     @property
     def is_draining(self) -> bool:
@@ -73,6 +73,11 @@ class Host:
     def is_live(self) -> bool:
         """Loading is life; a failed load, a dead loop or a step that hangs is not."""
         return self._state is not State.FAILED and self.engine.is_live
+
+    def check_live(self) -> None:
+        """Raises what a probe gets when only a restart helps."""
+        if not self.is_live:
+            raise NotReady("the engine has stopped; the server must be restarted", retry_after_s=5)
 
     def check(self) -> None:
         """Raises what a request gets while the model cannot answer."""

@@ -137,18 +137,21 @@ class AsyncEngine:
             raise Draining("the engine was stopped while it was loading")
 
     async def stop(self, drain_s: float = 0.0) -> None:
-        """Refuses new work, lets running work finish for `drain_s`, then aborts what is left."""
+        """Refuses new work, lets running work finish for `drain_s`, then aborts what is left.
+
+        For a step that hangs it does not wait: nothing would come of it.
+        """
         self._advance(EngineState.DRAINING)
-        if not self._thread.is_alive():
+        if not self._thread.is_alive() or self._state >= EngineState.STOPPED:
             self._advance(EngineState.STOPPED)
             return
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._idle.wait(), drain_s)
+            await asyncio.wait_for(self._idle.wait(), drain_s if self.is_live else 0.0)
         for request_id in list(self._streams):
             self.abort(request_id)
         self._advance(EngineState.STOPPING)
         self._wake.set()
-        await asyncio.to_thread(self._thread.join, STOP_TIMEOUT_S)
+        await asyncio.to_thread(self._thread.join, STOP_TIMEOUT_S if self.is_live else 0.0)
         self._advance(EngineState.STOPPED)
         self._end_streams(FinishReason.ABORT, None)
 

@@ -3,7 +3,6 @@
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from model.errors import NotReady
 from model.host import Host
 from model.responses import Json
 from model.routes.documentation import errors
@@ -16,8 +15,7 @@ def create_router(host: Host) -> APIRouter:
         "/livez", summary="The engine makes progress, or has nothing to do", responses=errors(503)
     )
     async def livez() -> Response:
-        if not host.is_live:
-            raise NotReady("the engine has stopped; the server must be restarted", retry_after_s=5)
+        host.check_live()
         return Json({"status": "live"})
 
     @router.get("/readyz", summary="The model is loaded and takes requests", responses=errors(503))

@@ -102,8 +102,7 @@ def _add_v2(router: APIRouter, plane: KServePlane) -> None:
 
     @router.get("/v2/health/live", tags=["KServe V2"], summary="As /livez", responses=errors(503))
     async def live() -> Response:
-        if not plane.host.is_live:
-            plane.host.check()
+        plane.host.check_live()
         return Json({"live": True})
 
     @router.get("/v2/health/ready", tags=["KServe V2"], summary="As /readyz", responses=errors(503))

@@ -103,6 +103,7 @@ class FakeEngine(AsyncEngine):
         self.prompts: list[Sequence[int]] = []
         self.ready = False
         self.draining = False
+        self.hung = False
         self.dead: BaseException | None = None
         self.died = asyncio.Event()
         self.on_submit: Callable[[], None] = lambda: None
@@ -160,7 +161,7 @@ class FakeEngine(AsyncEngine):
 
     @property
     def is_live(self) -> bool:
-        return self.dead is None
+        return self.dead is None and not self.hung
 
     @property
     def fatal_error(self) -> BaseException | None:

@@ -64,6 +64,21 @@ async def test_when_the_engine_dies_everybody_waiting_is_told_and_the_run_ends()
         await life
 
 
+async def test_a_step_that_hangs_is_neither_live_nor_ready_on_any_probe() -> None:
+    engine = FakeEngine()
+    host = host_of(engine)
+    async with running(host), client_of(host) as client:
+        paths = ("/livez", "/v2/health/live", "/readyz", "/v2/health/ready")
+        paths += ("/v1/models/fake", "/v2/models/fake/ready")
+        for path in paths:
+            assert (await client.get(path)).status_code == 200, path
+        engine.hung = True
+        for path in paths:
+            assert (await client.get(path)).status_code == 503, path
+        assert (await client.post("/generate", json=ASK)).status_code == 503
+        assert engine.streams == []
+
+
 async def test_draining_lets_a_stream_finish_and_refuses_new_work() -> None:
     engine = FakeEngine([WORD])
     host = host_of(engine)

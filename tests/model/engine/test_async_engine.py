@@ -23,6 +23,7 @@ from model.engine import (
     RequestStream,
     SamplingParams,
 )
+from model.engine.async_engine import STOP_TIMEOUT_S
 from model.engine.build import assemble
 from model.engine.engine import Engine
 from model.engine.scheduler import Batch
@@ -294,6 +295,17 @@ async def test_the_watchdog_sees_a_step_that_hangs() -> None:
         gate.open.set()
         await collect(stream)
         assert engine.is_live
+
+
+async def test_stop_does_not_wait_for_a_step_that_hangs() -> None:
+    gate = Gate()
+    async with running(gate, make_info(watchdog_s=0.1)) as engine:
+        stream = engine.submit("a", [1], params())
+        await until(lambda: not engine.is_live)
+        with anyio.fail_after(STOP_TIMEOUT_S / 2):
+            await engine.stop(drain_s=PATIENCE_S)
+            await engine.stop()
+            assert (await collect(stream))[-1].finish_reason is FinishReason.ABORT
 
 
 async def test_the_watchdog_is_silent_over_an_idle_engine() -> None:
