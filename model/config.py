@@ -118,6 +118,8 @@ class Settings:
     trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
+        # Once, here: not every library that reads the folder expands it.
+        object.__setattr__(self, "model", os.path.expanduser(self.model))  # noqa: PTH111 - Hub ids
         if not self.model_name:
             object.__setattr__(self, "model_name", _default_name(self.model))
         self.engine_config()  # says now what the engine would refuse later

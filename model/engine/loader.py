@@ -25,14 +25,14 @@ UNSAFE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")
 
 
 def load_config(config: EngineConfig) -> PretrainedConfig:
-    path = Path(config.model).expanduser()
+    path = Path(config.model)
     if path.is_dir():
         _check_folder(path)
     elif path.exists() or config.model.startswith((".", "/", "~")) or config.model.count("/") > 1:
         raise ModelLoadError(f"{config.model}: there is no such folder")
     try:
         model_config = AutoConfig.from_pretrained(
-            _source(config), trust_remote_code=config.trust_remote_code
+            config.model, trust_remote_code=config.trust_remote_code
         )
     except Exception as error:
         # transformers, the Hub client and a checkpoint's own code raise anything here.
@@ -51,7 +51,7 @@ def load_model(
     on_progress(f"loading the weights of {config.model}")
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
-            _source(config),
+            config.model,
             config=model_config,
             dtype=dtype,
             attn_implementation=IMPLEMENTATION,
@@ -79,11 +79,6 @@ def eos_token_ids(model: PreTrainedModel) -> tuple[int, ...]:
     if ids is None:
         return ()
     return (ids,) if isinstance(ids, int) else tuple(dict.fromkeys(ids))
-
-
-def _source(config: EngineConfig) -> str:
-    path = Path(config.model).expanduser()
-    return str(path) if path.is_dir() else config.model
 
 
 def _check_folder(path: Path) -> None:

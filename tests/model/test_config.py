@@ -35,6 +35,13 @@ def test_the_name_is_the_last_part_of_the_path(model: str, name: str) -> None:
     assert settings(MODEL=model).model_name == name
 
 
+def test_the_home_folder_is_meant_by_a_tilde(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/somebody")
+    found = settings(MODEL="~/models/tiny")
+    assert (found.model, found.model_name) == ("/home/somebody/models/tiny", "tiny")
+    assert found.engine_config().model == found.model
+
+
 @pytest.mark.parametrize(
     ("text", "size"), [("512MiB", 512 * 2**20), ("2GiB", 2**31), ("1g", 10**9), ("4096", 4096)]
 )
