@@ -96,6 +96,10 @@ app.kubernetes.io/component: test
   value: {{ include "model-host.text" $value | quote }}
 {{- end }}
 {{- end }}
+{{- if and .Values.gpu.enabled (kindIs "invalid" .Values.config.device) }}
+- name: MODEL_HOST_DEVICE
+  value: cuda
+{{- end }}
 {{- if kindIs "invalid" .Values.config.threads }}
 - name: MODEL_HOST_THREADS
   valueFrom:
@@ -151,11 +155,12 @@ seccompProfile:
 {{/* Refuses values that cannot work, with a sentence that says what to change. */}}
 {{- define "model-host.validate" -}}
 {{- $agent := ternary 30 0 .Values.batcher.enabled -}}
+{{- $closing := 5 -}}{{/* CLOSING_S of model/server.py */}}
 {{- $drain := .Values.config.drainTimeoutS -}}
 {{- if kindIs "invalid" $drain }}{{- fail "config.drainTimeoutS must be set: the pod's grace period is checked against it" }}{{- end -}}
-{{- $least := addf .Values.preStopSeconds $drain $agent -}}
+{{- $least := addf .Values.preStopSeconds $drain $closing $agent -}}
 {{- if lt (float64 .Values.terminationGracePeriodSeconds) $least -}}
-{{- fail (printf "terminationGracePeriodSeconds is %v, but stopping takes up to %v s: preStopSeconds %v + config.drainTimeoutS %v + %d for KServe's agent; raise it or lower those" (include "model-host.text" .Values.terminationGracePeriodSeconds) (include "model-host.text" $least) (include "model-host.text" .Values.preStopSeconds) (include "model-host.text" $drain) $agent) -}}
+{{- fail (printf "terminationGracePeriodSeconds is %v, but stopping takes up to %v s: preStopSeconds %v + config.drainTimeoutS %v + %d for the last errors + %d for KServe's agent; raise it or lower those" (include "model-host.text" .Values.terminationGracePeriodSeconds) (include "model-host.text" $least) (include "model-host.text" .Values.preStopSeconds) (include "model-host.text" $drain) $closing $agent) -}}
 {{- end -}}
 {{- if and .Values.model.storageUri .Values.model.existingClaim -}}
 {{- fail "model.storageUri and model.existingClaim both name a model: keep one" -}}
