@@ -15,6 +15,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, create_engine
@@ -218,14 +219,15 @@ class SqlStore:
             if not self._held and not sweep:
                 continue
             try:
-                await self._run("renew", self._renew_and_sweep, writes=True)
+                # The set belongs to the event loop: the database's thread gets a copy.
+                held = tuple(self._held)
+                await self._run("renew", partial(self._renew_and_sweep, held), writes=True)
                 sweep_at = time.monotonic() + self._lease_ms / 1000
             except ApiError as error:
                 logs.event(logger, logging.WARNING, "leases not renewed", error_code=error.code)
 
-    def _renew_and_sweep(self, connection: Connection) -> None:
-        if self._held:
-            statements.renew_leases(connection, self._holder, self._lease_ms)
+    def _renew_and_sweep(self, held: Sequence[str], connection: Connection) -> None:
+        statements.renew_leases(connection, self._holder, held, self._lease_ms)
         statements.end_dead_turns(connection, every=False)
 
     async def _end_late(self, turn: object) -> None:

@@ -37,6 +37,8 @@ from api.history.store import (
 
 # Written out, not bound: only then SQLite sees that the partial index of pending turns applies.
 _PENDING: ColumnClause[str] = literal_column("'pending'")
+# Databases bound the number of parameters of a statement.
+_IDS_AT_ONCE = 500
 
 
 def now_ms() -> int:
@@ -183,10 +185,19 @@ def check(connection: Connection) -> None:
     connection.execute(select(LeaseRow.turn_id).limit(1))
 
 
-def renew_leases(connection: Connection, holder: str, lease_ms: int) -> None:
-    connection.execute(
-        update(LeaseRow).where(LeaseRow.holder == holder).values(expires_ms=now_ms() + lease_ms)
-    )
+def renew_leases(
+    connection: Connection, holder: str, turn_ids: Sequence[str], lease_ms: int
+) -> None:
+    """Only of these turns: the lease of one whose ending could not be stored has to run out."""
+    for start in range(0, len(turn_ids), _IDS_AT_ONCE):
+        connection.execute(
+            update(LeaseRow)
+            .where(
+                LeaseRow.holder == holder,
+                LeaseRow.turn_id.in_(turn_ids[start : start + _IDS_AT_ONCE]),
+            )
+            .values(expires_ms=now_ms() + lease_ms)
+        )
 
 
 def end_dead_turns(connection: Connection, *, every: bool) -> int:

@@ -109,6 +109,34 @@ async def test_a_running_turn_keeps_its_lease(open_store: OpenStore, tmp_path: P
     await store.end_turn(turn, DONE)
 
 
+async def test_a_turn_whose_ending_failed_frees_its_chat_while_others_run(
+    open_store: OpenStore,
+) -> None:
+    store = await open_store(lease_s=1.5)
+    lost, running = await begin(store, "1"), await begin(store, "2")
+
+    async def pages(limit: int) -> None:
+        statement = f"PRAGMA max_page_count={limit}"
+        await store._run("pragma", lambda connection: connection.exec_driver_sql(statement).all())
+
+    await pages(1)  # as many as there are: the disk is full
+    with pytest.raises(StoreFull):
+        outcome = TurnOutcome(status=TurnStatus.COMPLETE, response="x" * 1_000_000)
+        await store.end_turn(lost, outcome)
+    await pages(1_000_000)
+
+    async def free() -> bool:
+        try:
+            await begin(store, "1")
+        except ChatBusy:
+            return False
+        return True
+
+    await eventually(free, 10)
+    assert (await statuses(store, "1"))[0] == "interrupted"
+    await store.end_turn(running, DONE)
+
+
 async def test_a_writer_that_stood_still_cannot_end_its_turn(open_store: OpenStore) -> None:
     zombie = await open_store(lease_s=0.3)
     other = await open_store(lease_s=0.3)
