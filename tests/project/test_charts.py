@@ -4,6 +4,7 @@ What needs helm (rendering, the charts' own unit tests) is in scripts/check_char
 """
 
 import importlib.util
+import json
 import re
 import subprocess
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ import jsonschema
 import pytest
 import yaml
 
+import api.__main__ as api_main
+import model.server as model_server
 from api.settings import Settings as ApiSettings
 from model.config import Settings as ModelSettings
 
@@ -136,11 +139,40 @@ def test_config_offers_every_setting_that_the_chart_does_not_set_itself(chart: s
     assert offered == {item.name for item in fields(SETTINGS[chart])} - MANAGED[chart]
 
 
-@pytest.mark.parametrize("chart", CHARTS)
-def test_the_tests_question_is_the_projects_example(chart: str) -> None:
-    test = load(chart, "values.yaml")["test"]
+@pytest.mark.parametrize(
+    ("chart", "profile"), [("model-host", "values.yaml"), ("api-server", "values-kind.yaml")]
+)
+def test_the_tests_question_is_the_projects_example(chart: str, profile: str) -> None:
+    test = merged(load(chart, "values.yaml"), load(chart, profile))["test"]
     assert test["question"] == "Capital of India?"
     assert test["answer"] == "The capital of India is New Delhi."
+
+
+def seconds_in_helpers(chart: str) -> dict[str, float]:
+    """The numbers that a chart's checks repeat from the program."""
+    text = (ROOT / "charts" / chart / "templates/_helpers.tpl").read_text()
+    return {name: float(value) for name, value in re.findall(r"\$(\w+) :?= ([0-9.]+) ", text)}
+
+
+def test_grace_periods_count_the_times_that_the_programs_take() -> None:
+    uvicorn_graceful_s = api_main.FAREWELL_S
+    assert seconds_in_helpers("api-server") == {
+        "farewell": api_main.FAREWELL_S + uvicorn_graceful_s,
+        "database": ApiSettings().database_timeout_s,
+    }
+    assert seconds_in_helpers("model-host") == {"closing": model_server.CLOSING_S}
+
+
+def test_every_route_is_public_but_metrics_and_probes() -> None:
+    public = load("api-server", "values.yaml")["publicPaths"]
+    routes = json.loads((ROOT / "docs/openapi/api-server.json").read_text())["paths"]
+
+    def published(route: str) -> bool:
+        below = any(route.startswith(f"{path}/") for path in public if path != "/")
+        return below or route in public
+
+    inside = {route for route in routes if not published(route)}
+    assert inside == {"/livez", "/readyz", "/metrics"}
 
 
 def test_alerts_name_metrics_that_the_model_host_has() -> None:

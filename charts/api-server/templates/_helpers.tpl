@@ -51,16 +51,6 @@ app.kubernetes.io/component: api
 {{- if and (kindIs "float64" .) (eq (floor .) .) -}}{{ int64 . }}{{- else -}}{{ . }}{{- end -}}
 {{- end -}}
 
-{{/* "true" when the chats are in a SQLite file. */}}
-{{- define "api-server.usesSqlite" -}}
-{{- if not .Values.database.existingSecret }}true{{ end -}}
-{{- end -}}
-
-{{/* "true" when the SQLite file is in a claim. */}}
-{{- define "api-server.usesClaim" -}}
-{{- if and (include "api-server.usesSqlite" .) .Values.persistence.enabled }}true{{ end -}}
-{{- end -}}
-
 {{- define "api-server.claimName" -}}
 {{- default (include "api-server.fullname" .) .Values.persistence.existingClaim -}}
 {{- end -}}
@@ -75,14 +65,7 @@ app.kubernetes.io/component: api
 - name: API_MODEL_HOST_URL
   value: {{ include "api-server.modelHostUrl" . | quote }}
 - name: API_DATABASE_URL
-{{- if .Values.database.existingSecret }}
-  valueFrom:
-    secretKeyRef:
-      name: {{ .Values.database.existingSecret }}
-      key: {{ .Values.database.existingSecretKey }}
-{{- else }}
   value: sqlite+aiosqlite:////data/chats.db
-{{- end }}
 {{- range $key, $value := .Values.config }}
 {{- if not (kindIs "invalid" $value) }}
 - name: API_{{ $key | snakecase | upper }}
@@ -94,7 +77,7 @@ app.kubernetes.io/component: api
 {{- end }}
 {{- end -}}
 
-{{/* Away from GPU nodes where possible; with SQLite in a claim beside the pod that is being replaced, because the
+{{/* Away from GPU nodes where possible; with a claim beside the pod that is being replaced, because the
 volume is on its node. */}}
 {{- define "api-server.affinity" -}}
 {{- if .Values.affinity -}}
@@ -107,7 +90,7 @@ nodeAffinity:
         matchExpressions:
           - key: nvidia.com/gpu.present
             operator: DoesNotExist
-{{- if include "api-server.usesClaim" . }}
+{{- if .Values.persistence.enabled }}
 podAffinity:
   requiredDuringSchedulingIgnoredDuringExecution:
     - topologyKey: kubernetes.io/hostname
@@ -139,18 +122,22 @@ seccompProfile:
 {{- define "api-server.validate" -}}
 {{- $drain := .Values.config.drainTimeoutS -}}
 {{- if kindIs "invalid" $drain }}{{- fail "config.drainTimeoutS must be set: the pod's grace period is checked against it" }}{{- end -}}
-{{- $least := addf .Values.preStopSeconds $drain -}}
+{{- $farewell := 10 -}}{{/* FAREWELL_S of api/__main__.py, which is also the time that uvicorn gets to close connections */}}
+{{- $database := .Values.config.databaseTimeoutS -}}
+{{- if kindIs "invalid" $database }}{{- $database = 5 }}{{- end -}}{{/* database_timeout_s of api/settings.py */}}
+{{- $least := addf .Values.preStopSeconds $drain $farewell $database -}}
 {{- if lt (float64 .Values.terminationGracePeriodSeconds) $least -}}
-{{- fail (printf "terminationGracePeriodSeconds is %v, but stopping takes up to %v s: preStopSeconds %v + config.drainTimeoutS %v; raise it or lower those" (include "api-server.text" .Values.terminationGracePeriodSeconds) (include "api-server.text" $least) (include "api-server.text" .Values.preStopSeconds) (include "api-server.text" $drain)) -}}
+{{- fail (printf "terminationGracePeriodSeconds is %v, but stopping takes up to %v s: preStopSeconds %v + config.drainTimeoutS %v + %d for the last errors + config.databaseTimeoutS %v; raise it or lower those" (include "api-server.text" .Values.terminationGracePeriodSeconds) (include "api-server.text" $least) (include "api-server.text" .Values.preStopSeconds) (include "api-server.text" $drain) $farewell (include "api-server.text" $database)) -}}
 {{- end -}}
-{{- if and (include "api-server.usesSqlite" .) .Values.autoscaling.enabled -}}
-{{- fail "autoscaling.enabled needs a database server: several pods cannot share a SQLite file; set database.existingSecret" -}}
+{{- $onlySqlite := printf "API server %s keeps its chats in a SQLite file only, which has room for one pod" .Chart.AppVersion -}}
+{{- if .Values.database.existingSecret -}}
+{{- fail (printf "database.existingSecret names a database server, but %s: leave it empty" $onlySqlite) -}}
 {{- end -}}
-{{- if and (include "api-server.usesSqlite" .) (gt (int .Values.replicas) 1) -}}
-{{- fail (printf "replicas is %d, but several pods cannot share a SQLite file: set database.existingSecret, or replicas to 1" (int .Values.replicas)) -}}
+{{- if .Values.autoscaling.enabled -}}
+{{- fail (printf "autoscaling.enabled is true, but %s: leave it off" $onlySqlite) -}}
 {{- end -}}
-{{- if and .Values.autoscaling.enabled (gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) -}}
-{{- fail "autoscaling.minReplicas is above autoscaling.maxReplicas" -}}
+{{- if gt (int .Values.replicas) 1 -}}
+{{- fail (printf "replicas is %d, but %s: leave it at 1" (int .Values.replicas) $onlySqlite) -}}
 {{- end -}}
 {{- if and .Values.ingress.enabled (not .Values.ingress.hosts) -}}
 {{- fail "ingress.enabled needs at least one name in ingress.hosts" -}}
