@@ -253,8 +253,8 @@ class SqlStore:
     ) -> T:
         """Run to the end whatever happens to the caller; the caller waits no longer than the limit.
 
-        With `late` an operation that has not begun when the caller goes is left out, and one that
-        has gets its result handed to `late`.
+        A read that has not begun when the caller goes is left out. So is a write with `late`;
+        one that has begun gets its result handed to `late`.
         """
 
         def whole() -> T:
@@ -271,7 +271,9 @@ class SqlStore:
         except SQLAlchemyError as error:
             raise sqlite.translate(error) from error
         except (TimeoutError, asyncio.CancelledError) as error:
-            if late is None or not submitted.cancel():
+            # An ending has to be stored even when nobody waits for it any more.
+            needed = writes and late is None
+            if needed or not submitted.cancel():
                 self._watch_late(name, future, late)
             if isinstance(error, TimeoutError):
                 raise StoreUnavailable(retry_after_s=2) from error

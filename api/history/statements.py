@@ -90,7 +90,7 @@ def begin_turn(connection: Connection, new: NewTurn) -> StartedTurn:
     connection.execute(
         update(ChatRow)
         .where(*_of(ChatRow, new.owner, new.chat_id))
-        .values(next_position=chat.next_position + 1, updated_ms=now, system_prompt=effective)
+        .values(next_position=chat.next_position + 1, updated_ms=now)
     )
     past = _past(connection, new, min(new.max_past, chat.complete_turns))
     return StartedTurn(
@@ -132,12 +132,14 @@ def end_turn(connection: Connection, turn: StartedTurn, outcome: TurnOutcome) ->
     connection.execute(
         delete(LeaseRow).where(*_of(LeaseRow, *of_chat), LeaseRow.turn_id == turn.turn_id)
     )
-    complete = int(outcome.status == TurnStatus.COMPLETE)
-    connection.execute(
-        update(ChatRow)
-        .where(*_of(ChatRow, *of_chat))
-        .values(updated_ms=now, complete_turns=ChatRow.complete_turns + complete)
-    )
+    complete = outcome.status == TurnStatus.COMPLETE
+    changed: dict[str, Any] = {"updated_ms": now}
+    if complete:
+        changed["complete_turns"] = ChatRow.complete_turns + 1
+    if complete or outcome.response:
+        # A question that was refused must not change what the next ones are told.
+        changed["system_prompt"] = turn.system_prompt
+    connection.execute(update(ChatRow).where(*_of(ChatRow, *of_chat)).values(**changed))
 
 
 def delete_chat(connection: Connection, owner: str, chat_id: str) -> bool:

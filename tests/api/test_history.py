@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -68,6 +69,29 @@ async def test_only_complete_turns_go_into_the_next_prompt(store: SqlStore) -> N
     turn = await begin(store)
     assert [(past.response, past.tokens) for past in turn.past] == [("yes", 5), ("yes", 5)]
     assert turn.position == 4
+
+
+@pytest.mark.parametrize(
+    ("outcome", "kept"),
+    [
+        (DONE, "new"),
+        (TurnOutcome(status=TurnStatus.INTERRUPTED, response="ye"), "new"),
+        (TurnOutcome(status=TurnStatus.INTERRUPTED), "old"),
+        (TurnOutcome(status=TurnStatus.FAILED), "old"),
+    ],
+)
+async def test_a_system_prompt_becomes_the_chats_when_something_was_answered(
+    store: SqlStore, outcome: TurnOutcome, kept: str
+) -> None:
+    await store.end_turn(await begin(store, system_prompt="old"), DONE)
+    turn = await begin(store, system_prompt="new")
+    assert turn.system_prompt == "new"
+    await store.end_turn(turn, outcome)
+    head = await store.get_chat("", "1")
+    assert head is not None
+    assert head.system_prompt == kept
+    assert (await begin(store)).system_prompt == kept
+    assert (await store.list_turns("", "1", 1, 0))[0].system_prompt == "new"
 
 
 async def test_one_writer_per_chat(store: SqlStore) -> None:
@@ -258,6 +282,26 @@ async def test_a_short_lock_is_waited_for_and_a_long_one_is_a_503(
         return True
 
     await eventually(works)
+
+
+async def test_a_read_that_nobody_waits_for_any_more_is_not_done(open_store: OpenStore) -> None:
+    store = await open_store(timeout_s=0.1)
+    blocked = threading.Event()
+    store._thread.submit(blocked.wait)
+    try:
+        with pytest.raises(StoreUnavailable):
+            await store.get_chat("", "1")
+    finally:
+        blocked.set()
+    await eventually(lambda: not store._operations)
+    assert await store.list_chats("", 1, None) == []
+
+    def done(operation: str) -> float | None:
+        name = "qna_api_database_seconds_count"
+        return store._metrics.registry.get_sample_value(name, {"operation": operation})
+
+    assert done("list_chats") == 1
+    assert done("get_chat") is None
 
 
 async def test_a_full_disk_is_said_and_writes_resume(store: SqlStore, tmp_path: Path) -> None:
