@@ -42,7 +42,7 @@ class Settings:
     )
 
     request_timeout_s: float = _setting(
-        120.0, "deadline of a request that names none", low=0.001, high=3600
+        120.0, "deadline of a request; it may name a shorter one", low=0.001, high=3600
     )
     connect_timeout_s: float = _setting(2.0, "time to reach the model host", low=0.01, high=60)
     write_timeout_s: float = _setting(
@@ -83,11 +83,7 @@ class Settings:
     def __post_init__(self) -> None:
         for spec in fields(self):
             _check(spec, getattr(self, spec.name))
-        url = urlsplit(self.model_host_url)
-        if url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment:
-            raise SettingsError(
-                f"{env_name('model_host_url')}: want http://host[:port][/path] or https://…"
-            )
+        _check_url(env_name("model_host_url"), self.model_host_url)
         if not self.database_url.startswith(("sqlite:///", "sqlite+aiosqlite:///")):
             raise SettingsError(
                 f"{env_name('database_url')}: want sqlite:///path; no other database is supported"
@@ -109,6 +105,19 @@ def _check(spec: Field[Any], value: object) -> None:
             raise SettingsError(f"{env_name(spec.name)}: want {low:g} to {high:g}")
     elif not value:
         raise SettingsError(f"{env_name(spec.name)}: must not be empty")
+
+
+def _check_url(name: str, value: str) -> None:
+    try:
+        url = urlsplit(value)
+        _ = url.port  # raises when it is none
+    except ValueError:
+        url = urlsplit("")
+    if "@" in url.netloc:
+        # It would be logged, and sent along with every request.
+        raise SettingsError(f"{name}: must not hold a user name or a password")
+    if url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment:
+        raise SettingsError(f"{name}: want http://host[:port][/path] or https://…")
 
 
 def _parse(spec: Field[Any], text: str) -> str | int | float:

@@ -44,6 +44,10 @@ def test_every_setting_is_a_flag_and_a_variable(spec: dataclasses.Field[object])
         ("MODEL_HOST_URL", "localhost:8001"),
         ("MODEL_HOST_URL", "ftp://a"),
         ("MODEL_HOST_URL", "http://"),
+        ("MODEL_HOST_URL", "http://[::1"),
+        ("MODEL_HOST_URL", "http://a:99999"),
+        ("MODEL_HOST_URL", "http://user:secret@a:1"),
+        ("MODEL_HOST_URL", "http://secret@a:1"),
         ("DATABASE_URL", "mysql://user:secret@host/db"),
     ],
 )
