@@ -61,10 +61,10 @@ class RequestContext:
     def abort_reason(self) -> str | None:
         return self.aborted.result() if self.aborted.done() else None
 
-    def call(self, default_s: float, *limits_s: float | None) -> Call:
-        """The smallest of the limits that were named, else the server's own."""
-        named = [limit for limit in limits_s if limit is not None]
-        return Call(self.request_id, self.started + min(named, default=default_s))
+    def call(self, limit_s: float, *wanted_s: float | None) -> Call:
+        """A caller may shorten the server's own limit, not exceed it."""
+        named = [wanted for wanted in wanted_s if wanted is not None]
+        return Call(self.request_id, self.started + min([limit_s, *named]))
 
 
 def context_of(scope: Scope) -> RequestContext:

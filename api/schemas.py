@@ -23,6 +23,7 @@ from api.errors import InvalidRequest
 
 MAX_BATCH = 64
 MAX_TIMEOUT_MS = 3_600_000
+_DIGITS = re.compile(r"[0-9]{1,7}")
 _NAME = re.compile(r"[A-Za-z0-9_.\-]{1,64}\Z")
 
 
@@ -97,7 +98,14 @@ class ChatItem(_Strict):
     details: bool | None = Field(
         None, description="Adds finish_reason, usage, timing and history to the answer."
     )
-    timeout_ms: int | None = Field(None, ge=1, le=MAX_TIMEOUT_MS)
+    timeout_ms: int | None = Field(
+        None,
+        ge=1,
+        le=MAX_TIMEOUT_MS,
+        description="How long the answer may take. The smallest of this, the header "
+        "X-Request-Timeout-Ms and the server's own limit (API_REQUEST_TIMEOUT_S) holds: a caller "
+        "may shorten that limit, not exceed it.",
+    )
 
     def sampling(self) -> dict[str, Any]:
         """The fields that go to the model host as they are."""
@@ -146,6 +154,9 @@ class ErrorBody(BaseModel):
     code: str
     param: str | None
     request_id: str
+    retry_after_s: int | None = Field(
+        None, description="In an item of a batch, which has no Retry-After header of its own."
+    )
 
 
 class ErrorEnvelope(BaseModel):
@@ -252,7 +263,7 @@ def timeout_header(value: str | None) -> float | None:
     """`X-Request-Timeout-Ms` in seconds."""
     if value is None:
         return None
-    if not (value.isascii() and value.isdigit() and 1 <= int(value[:9]) <= MAX_TIMEOUT_MS):
+    if not (_DIGITS.fullmatch(value) and 1 <= int(value) <= MAX_TIMEOUT_MS):
         raise InvalidRequest(
             f"X-Request-Timeout-Ms: must be a whole number from 1 to {MAX_TIMEOUT_MS}",
             param="X-Request-Timeout-Ms",

@@ -102,6 +102,21 @@ async def test_bad_json_is_bad_json_on_every_route(shared_api: Api, path: str, r
     assert (answer.status_code, error_of(answer)["code"]) == (400, "invalid_json")
 
 
+@pytest.mark.parametrize(
+    "value",
+    ["", "0", "00000000", "3600001", "36000000", "1" + "0" * 9, "1" * 5000, "-1", "1.5", "²"],
+)
+async def test_a_wrong_time_limit_in_the_header_is_named(shared_api: Api, value: str) -> None:
+    answer = await shared_api.client.post(
+        "/chat",
+        json={"user_prompt": "q"},
+        headers={"X-Request-Timeout-Ms": value.encode("latin-1")},  # type: ignore[dict-item]
+    )
+    error = error_of(answer)
+    assert (answer.status_code, error["code"]) == (400, "invalid_value")
+    assert error["param"] == "X-Request-Timeout-Ms"
+
+
 @pytest.mark.parametrize(("extra", "status"), [(-1, 200), (0, 200), (1, 413)])
 @pytest.mark.parametrize("chunked", [False, True])
 async def test_the_body_limit_is_exact(

@@ -109,6 +109,17 @@ async def test_a_deadline_that_passes_is_a_504_in_time(api: Api, host: StubHost)
     await eventually(lambda: host.running == 0)
 
 
+@pytest.mark.parametrize("how", ["body", "header"])
+async def test_a_caller_cannot_exceed_the_servers_time_limit(
+    start_api: StartApi, host: StubHost, how: str
+) -> None:
+    api = await start_api(request_timeout_s=2.0)
+    body = INDIA | ({"timeout_ms": 60000} if how == "body" else {})
+    headers = {"X-Request-Timeout-Ms": "60000"} if how == "header" else {}
+    assert (await api.client.post("/chat", json=body, headers=headers)).status_code == 200
+    assert int(host.generated[-1].headers["x-request-timeout-ms"]) <= 2000
+
+
 async def test_the_request_id_goes_through_both_hops(api: Api, host: StubHost) -> None:
     answer = await api.client.post("/chat", json=INDIA, headers={"X-Request-Id": "abc-1.2_3"})
     assert answer.headers["x-request-id"] == "abc-1.2_3"
