@@ -225,6 +225,24 @@ def test_dockerfiles_follow_our_rules(dockerfiles: ModuleType) -> None:
     assert dockerfiles.main() == 0
 
 
+@pytest.mark.parametrize("name", ["Dockerfile.api", "Dockerfile.model"])
+def test_the_build_context_holds_what_an_image_copies(dockerfiles: ModuleType, name: str) -> None:
+    found = dockerfiles.instructions((ROOT / name).read_text())
+    copied = {
+        source
+        for instruction, arguments in found
+        if instruction == "COPY" and "--from=" not in arguments
+        for source in arguments.split()[:-1]
+    }
+    allowed = (ROOT / ".dockerignore").read_text().splitlines()
+    assert "scripts/strip_base_image.sh" in copied
+    for source in copied:
+        # A file passes by its own line; by its folder's only where the folder is not narrowed.
+        folder = source.split("/")[0]
+        assert f"!{source}" in allowed or (f"!{folder}" in allowed and f"{folder}/*" not in allowed)
+        assert (ROOT / source).exists()
+
+
 @pytest.mark.parametrize(
     ("broken", "instead", "said"),
     [
