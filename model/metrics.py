@@ -58,7 +58,7 @@ class Metrics:
         )
         self._rejected = Counter(
             "qna_requests_rejected",
-            "Requests that the engine refused",
+            "Requests refused at the limit or while draining",
             ["reason"],
             registry=registry,
         )
@@ -167,7 +167,7 @@ class EngineCollector(Collector):  # type: ignore[misc]  # the library has no ty
 
     def _cancelled(self, stats: EngineStats) -> Metric:
         family = CounterMetricFamily(
-            "qna_requests_cancelled", "Ended by abort or deadline", labels=["stage"]
+            "qna_requests_cancelled", "Ended by the client or a deadline", labels=["stage"]
         )
         family.add_metric(["encode"], self._cancelled_early())
         for stage in ("queue", "prefill", "decode"):

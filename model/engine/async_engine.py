@@ -53,7 +53,7 @@ class RequestStream(AsyncIterator[RequestOutput]):
     is bounded by the request's max_tokens, and a slow reader holds up nobody.
     """
 
-    def __init__(self, request: Request, abort: Callable[[str], None]) -> None:
+    def __init__(self, request: Request, abort: Callable[[str, FinishReason], None]) -> None:
         self.request_id = request.request_id
         self._request = request
         self._abort = abort
@@ -90,7 +90,12 @@ class RequestStream(AsyncIterator[RequestOutput]):
 
     async def aclose(self) -> None:
         if not self._finished:
-            self._abort(self.request_id)
+            self._abort(self.request_id, FinishReason.ABORT)
+
+    def finish(self) -> None:
+        """Its reader has all that it wants, such as a text up to a stop string: no cancel."""
+        if not self._finished:
+            self._abort(self.request_id, FinishReason.STOP)
 
     def put(self, output: RequestOutput) -> None:
         self._outputs.append(output)
@@ -118,7 +123,7 @@ class AsyncEngine:
         # Written by the engine thread as whole values, read by the event loop.
         self._last_step_at = 0.0
         self._snapshot = EngineStats()
-        self._inbox: deque[Request | str] = deque()
+        self._inbox: deque[Request | tuple[str, FinishReason]] = deque()
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._thread_main, name="engine", daemon=True)
 
@@ -184,10 +189,11 @@ class AsyncEngine:
         self._send(request)
         return stream
 
-    def abort(self, request_id: str) -> None:
-        """Idempotent, in any state; takes effect at the start of the next step."""
+    def abort(self, request_id: str, reason: FinishReason = FinishReason.ABORT) -> None:
+        """Idempotent, in any state; takes effect at the start of the next step. The first
+        reason that is given counts."""
         if request_id in self._streams:
-            self._send(request_id)
+            self._send((request_id, reason))
 
     @property
     def stats(self) -> EngineStats:
@@ -245,7 +251,7 @@ class AsyncEngine:
     def _advance(self, state: EngineState) -> None:
         self._state = max(self._state, state)
 
-    def _send(self, item: Request | str) -> None:
+    def _send(self, item: Request | tuple[str, FinishReason]) -> None:
         self._inbox.append(item)
         self._wake.set()
 
@@ -319,7 +325,7 @@ class AsyncEngine:
             if isinstance(item, Request):
                 engine.add(item)
             else:
-                engine.abort(item)
+                engine.abort(*item)
 
     def _thread_progress(self, message: str) -> None:
         self._post(self._on_progress, message)

@@ -58,7 +58,7 @@ class Engine:
         self._scheduler = scheduler
         self._clock = clock
         self._requests: dict[str, Request] = {}
-        self._aborted: list[Request] = []
+        self._aborted: dict[Request, FinishReason] = {}
         self._failed_steps = 0
         self._counters = Counters()
         self._cancelled: Counter[str] = Counter(queue=0, prefill=0, decode=0)
@@ -74,10 +74,11 @@ class Engine:
         self._requests[request.request_id] = request
         self._scheduler.add(request)
 
-    def abort(self, request_id: str) -> None:
-        """Takes effect at the start of the next step; unknown ids are ignored."""
+    def abort(self, request_id: str, reason: FinishReason = FinishReason.ABORT) -> None:
+        """Takes effect at the start of the next step; unknown ids are ignored. With STOP, the
+        caller has what it wants, and the request does not count as cancelled."""
         if (request := self._requests.get(request_id)) is not None:
-            self._aborted.append(request)
+            self._aborted.setdefault(request, reason)
 
     def step(self) -> list[RequestOutput]:
         now = self._clock()
@@ -116,14 +117,15 @@ class Engine:
         )
 
     def _end_cancelled(self, now: float) -> list[RequestOutput]:
-        aborted, self._aborted = dict.fromkeys(self._aborted), []
-        outputs = [self._cancel(r, FinishReason.ABORT, now) for r in aborted if not r.finished]
+        aborted, self._aborted = self._aborted, {}
+        outputs = [self._cancel(r, why, now) for r, why in aborted.items() if not r.finished]
         overdue = self._scheduler.overdue(now)
         return outputs + [self._cancel(r, FinishReason.DEADLINE, now) for r in overdue]
 
     def _cancel(self, request: Request, reason: FinishReason, now: float) -> RequestOutput:
-        stage = "decode" if request.output_token_ids else "prefill"
-        self._cancelled[stage if request.scheduled_at is not None else "queue"] += 1
+        if reason is not FinishReason.STOP:
+            stage = "decode" if request.output_token_ids else "prefill"
+            self._cancelled[stage if request.scheduled_at is not None else "queue"] += 1
         self._finish(request, reason, now)
         return request.output(now)
 

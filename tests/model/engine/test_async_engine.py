@@ -154,6 +154,15 @@ async def test_leaving_a_stream_aborts_its_request() -> None:
         assert engine.stats.cancelled["decode"] == 1
 
 
+async def test_a_reader_that_has_all_it_wants_frees_its_slot_and_is_no_cancel() -> None:
+    async with running() as engine:
+        async with engine.submit("a", [1], params(100)) as stream:
+            await anext(stream)
+            stream.finish()
+        await until(lambda: engine.stats.kv_blocks_used == 0 and engine.stats.num_running == 0)
+        assert sum(engine.stats.cancelled.values()) == 0
+
+
 async def test_closing_a_finished_stream_aborts_nothing() -> None:
     async with running() as engine:
         async with engine.submit("a", [1], params(2)) as stream:

@@ -119,6 +119,18 @@ def test_an_abort_frees_everything_at_the_next_step(steps: int) -> None:
     harness.assert_nothing_left()
 
 
+def test_a_request_whose_caller_has_all_it_wants_ends_and_is_no_cancel() -> None:
+    harness = Harness()
+    harness.submit("a", params=params(50))
+    harness.step()
+    harness.engine.abort("a", FinishReason.STOP)
+    harness.engine.abort("a")  # its reader leaves: the first reason counts
+    harness.step()
+    assert harness.outputs["a"][-1].finish_reason is FinishReason.STOP
+    assert not any(harness.engine.stats().cancelled.values())
+    harness.assert_nothing_left()
+
+
 def test_a_preempted_request_can_be_aborted() -> None:
     harness = Harness(make_info(num_blocks=4, block_size=2))
     harness.submit("old", [1, 2], params(6))
