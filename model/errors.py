@@ -24,6 +24,7 @@ framework; used on the event loop.
 """
 
 import math
+import random
 from typing import Any, ClassVar
 
 from model.engine import (
@@ -34,6 +35,8 @@ from model.engine import (
     Overloaded,
     PromptTooLong,
 )
+
+JITTER = 0.2
 
 
 class HostError(Exception):
@@ -126,16 +129,18 @@ class UnsupportedMediaType(InvalidRequest):
     code = "unsupported_media_type"
 
 
-class _Retryable(HostError):
+class Retryable(HostError):
     """Says when to come back: in the header, and in the body where an item has no header."""
 
     def __init__(self, message: str, *, retry_after_s: float = 1.0) -> None:
-        seconds = max(1, math.ceil(retry_after_s)) if math.isfinite(retry_after_s) else 60
+        wait = retry_after_s if math.isfinite(retry_after_s) else 60.0
+        # Those who were refused together shall not come back together.
+        seconds = max(1, math.ceil(wait * random.uniform(1 - JITTER, 1 + JITTER)))
         super().__init__(message, headers={"Retry-After": str(seconds)})
         self.retry_after_s = seconds
 
 
-class TooBusy(_Retryable):
+class TooBusy(Retryable):
     status = 429
     code = "overloaded"
     type = "rate_limit_error"
@@ -146,7 +151,7 @@ class InternalError(HostError):
         super().__init__("the server failed to answer; the log has the cause under this request id")
 
 
-class NotReady(_Retryable):
+class NotReady(Retryable):
     status = 503
     code = "not_ready"
     type = "unavailable_error"
