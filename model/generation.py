@@ -19,6 +19,7 @@ from model.engine import (
     AsyncEngine,
     EngineError,
     FinishReason,
+    Overloaded,
     RequestOutput,
     RequestStream,
     RequestTiming,
@@ -33,6 +34,7 @@ from model.streams import merged
 from model.tokenizer import Tokenizer
 
 ENCODING_THREADS = 2
+ENCODING_RETRY_AFTER_S = 2.0
 # The engine ends a request at its deadline by itself; this is for an engine that is in a long step.
 DEADLINE_SLACK_S = 0.25
 
@@ -45,6 +47,7 @@ class Job:
     sampling: Sampling
     deadline: float
     """On time.monotonic()."""
+    min_tokens: int = 0
     ignore_eos: bool = False
 
 
@@ -80,6 +83,14 @@ class Answer:
     end: End
 
 
+def whole(deltas: Sequence[Delta]) -> Answer:
+    """The pieces of one finished stream as the answer they are."""
+    end = deltas[-1].end
+    assert end is not None, "a stream that ends without an error has an end"
+    logprobs = tuple(item for delta in deltas for item in delta.logprobs)
+    return Answer("".join(delta.text for delta in deltas), logprobs, end)
+
+
 class Readiness(Protocol):
     """The host's state, as far as a request depends on it."""
 
@@ -108,25 +119,11 @@ class Generator:
         self._loaded = loaded
         self._readiness = readiness
         self._metrics = metrics
+        self._num_encoding = 0
 
     async def answer(self, job: Job) -> Answer:
-        return (await self.answers(job, 1))[0]
-
-    async def answers(self, job: Job, count: int) -> list[Answer]:
-        """So many answers to one prompt, generated together."""
-        texts: list[list[str]] = [[] for _ in range(count)]
-        logprobs: list[list[TextLogprob]] = [[] for _ in range(count)]
-        ends: dict[int, End] = {}
-        async with contextlib.aclosing(self.choices(job, count)) as deltas:
-            async for index, delta in deltas:
-                texts[index].append(delta.text)
-                logprobs[index].extend(delta.logprobs)
-                if delta.end is not None:
-                    ends[index] = delta.end
-        return [
-            Answer("".join(texts[index]), tuple(logprobs[index]), ends[index])
-            for index in range(count)
-        ]
+        async with contextlib.aclosing(self.stream(job)) as deltas:
+            return whole([delta async for delta in deltas])
 
     async def stream(self, job: Job) -> AsyncGenerator[Delta]:
         """Raises HostError. Closing it before its end aborts the request."""
@@ -156,6 +153,8 @@ class Generator:
         loaded, limit = self._loaded, self._loaded.engine.info.max_model_len
         if time.monotonic() >= job.deadline:
             raise DeadlineExceeded
+        self._check_room()
+        self._num_encoding += 1
         encoding = asyncio.get_running_loop().run_in_executor(
             loaded.pool, loaded.encoder.encode, job.prompt
         )
@@ -167,13 +166,25 @@ class Generator:
         except asyncio.CancelledError:
             self._metrics.cancelled_before_engine()
             raise
+        finally:
+            self._num_encoding -= 1
         check_context(len(token_ids), job.sampling, limit, job.prompt.param)
         return token_ids
+
+    def _check_room(self) -> None:
+        """No more prompts are encoded, or wait for it, than the engine could take afterwards."""
+        info = self._loaded.engine.info
+        if self._num_encoding >= info.max_num_seqs + info.max_queued_requests:
+            raise self._refused(Overloaded(ENCODING_RETRY_AFTER_S))
 
     def _submit(self, job: Job, token_ids: Sequence[int], choice: int) -> RequestStream:
         engine = self._loaded.engine
         params = self._loaded.defaults.resolve(
-            job.sampling, len(token_ids), engine.info.max_model_len
+            job.sampling,
+            len(token_ids),
+            engine.info.max_model_len,
+            min_tokens=job.min_tokens,
+            ignore_eos=job.ignore_eos,
         )
         try:
             # A key of our own: a caller's request id may stand twice.
@@ -197,13 +208,17 @@ class Generator:
             output = await self._next(job, stream)
             clock.output(output)
             logprobs.extend(self._text_logprob(item) for item in output.logprobs or ())
-            text = stops.add(detokenizer.add(output.token_ids))
+            text = detokenizer.add(output.token_ids)
+            if output.num_output_tokens > job.min_tokens:
+                text = stops.add(text)
             if output.finish_reason is not None and not stops.matched:
                 self._check_end(output)
                 text += stops.add(detokenizer.finish())
                 text += stops.finish()
             ended = stops.matched or output.finish_reason is not None
             end = self._end(output, stopped=stops.matched) if ended else None
+            if end is not None:
+                stream.finish()
             if text or logprobs or end:
                 yield Delta(text, tuple(logprobs), end)
                 logprobs.clear()

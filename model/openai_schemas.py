@@ -64,6 +64,8 @@ class Completion(Loose):
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
     repetition_penalty: float | None = Field(None, gt=0, le=2)
     timeout_ms: int | None = Field(None, ge=1, le=3_600_000)
+    min_tokens: int | None = Field(None, ge=0, description="no end before so many; as vLLM's")
+    ignore_eos: bool | None = Field(None, description="as vLLM's: only length or stop ends it")
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 

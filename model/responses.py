@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from model.errors import HostError, InternalError
+from model.generation import Answer
 from model.logs import failure
 
 logger = logging.getLogger(__name__)
@@ -47,6 +48,15 @@ def request_id(scope: Scope) -> str:
 def error_response(error: HostError, scope: Scope) -> Json:
     scope["state"]["outcome"] = error.code
     return Json(error.envelope(request_id(scope)), error.status, error.headers)
+
+
+def timing_headers(answer: Answer) -> dict[str, str]:
+    timing = answer.end.timing
+    parts = {"queue": timing.queue_s, "prefill": timing.prefill_s, "decode": timing.decode_s}
+    return {
+        "Server-Timing": ", ".join(f"{name};dur={s * 1000:.3f}" for name, s in parts.items()),
+        "X-Finish-Reason": answer.end.finish_reason,
+    }
 
 
 def event(data: Any, name: str | None = None) -> bytes:

@@ -24,7 +24,9 @@ class SamplingDefaults:
     min_p: float = 0.0
     repetition_penalty: float = 1.0
 
-    def resolve(self, sampling: Sampling, num_prompt_tokens: int, limit: int) -> SamplingParams:
+    def resolve(
+        self, sampling: Sampling, num_prompt_tokens: int, limit: int, **fixed: Any
+    ) -> SamplingParams:
         """`limit` is what the context holds; absent max_tokens takes what is left of it."""
         max_tokens = sampling.max_tokens
         if max_tokens is None:
@@ -45,7 +47,7 @@ class SamplingDefaults:
         )
         defaults = {name: getattr(self, name) for name in self.__slots__}
         try:
-            return SamplingParams(max_tokens=max_tokens, **{**defaults, **given})
+            return SamplingParams(max_tokens=max_tokens, **{**defaults, **given, **fixed})
         except InvalidParameter as error:
             raise from_engine(error) from None
 

@@ -1,19 +1,27 @@
 """POST /generate and POST /generate/batch."""
 
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 from uuid import uuid4
 
 from fastapi import APIRouter, Request, Response
 
 from model.deadline import deadline_of
-from model.errors import TooBusy
-from model.generation import Answer, Delta, Job
+from model.errors import HostError, Retryable
+from model.generation import Delta, Job, whole
 from model.host import Host
 from model.items import answer_all, check_count, details_of, job_of, render
 from model.parsing import parse
-from model.responses import DONE, EventStream, Json, event, request_id, while_connected
+from model.responses import (
+    DONE,
+    EventStream,
+    Json,
+    event,
+    request_id,
+    timing_headers,
+    while_connected,
+)
 from model.routes.documentation import answers, body, schema
 from model.schemas import (
     BatchRequest,
@@ -21,15 +29,6 @@ from model.schemas import (
     GenerateRequest,
     GenerateResponse,
 )
-
-
-def timing_headers(answer: Answer) -> dict[str, str]:
-    timing = answer.end.timing
-    parts = {"queue": timing.queue_s, "prefill": timing.prefill_s, "decode": timing.decode_s}
-    return {
-        "Server-Timing": ", ".join(f"{name};dur={s * 1000:.3f}" for name, s in parts.items()),
-        "X-Finish-Reason": answer.end.finish_reason,
-    }
 
 
 def create_router(host: Host) -> APIRouter:
@@ -70,11 +69,17 @@ def create_router(host: Host) -> APIRouter:
         results = await while_connected(
             request.receive, answer_all(host.generator, queries, deadline)
         )
-        if isinstance(results[0].error, TooBusy) and all(item.error for item in results):
-            raise results[0].error  # nothing was done: say it where a client's retries look
+        _raise_when_nothing_was_done([result.error for result in results])
         return Json([result.as_json(request_id(request.scope)) for result in results])
 
     return router
+
+
+def _raise_when_nothing_was_done(errors: Sequence[HostError | None]) -> None:
+    """Say it where a client's retries look, and send it away for the longest of the times."""
+    retryable = [error for error in errors if isinstance(error, Retryable)]
+    if len(retryable) == len(errors):
+        raise max(retryable, key=lambda error: error.retry_after_s)
 
 
 def _wants_stream(asked: GenerateRequest, request: Request) -> bool:
@@ -94,11 +99,3 @@ async def _events(host: Host, job: Job, chat_id: str) -> AsyncGenerator[bytes]:
     answer = whole(deltas)
     yield event(render(chat_id, answer, details=True) | details_of(answer))
     yield DONE
-
-
-def whole(deltas: list[Delta]) -> Answer:
-    """The pieces of one finished stream as the answer they are."""
-    end = deltas[-1].end
-    assert end is not None, "a stream that ends without an error has an end"
-    logprobs = tuple(item for delta in deltas for item in delta.logprobs)
-    return Answer("".join(delta.text for delta in deltas), logprobs, end)

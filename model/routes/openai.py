@@ -9,17 +9,15 @@ from uuid import uuid4
 from fastapi import APIRouter, Request, Response
 
 from model.deadline import deadline_of
-from model.errors import ModelNotFound
-from model.generation import Answer, Delta, Job
+from model.errors import InvalidRequest, ModelNotFound
+from model.generation import Answer, Delta, Job, whole
 from model.host import Host
-from model.items import check_count
 from model.openai_answers import Chat, Form, Text, usage
 from model.openai_schemas import ChatCompletionRequest, Completion, CompletionRequest
 from model.parsing import parse
 from model.prompt import Prompt
-from model.responses import DONE, EventStream, Json, event, while_connected
+from model.responses import DONE, EventStream, Json, event, timing_headers, while_connected
 from model.routes.documentation import answers, body, errors
-from model.routes.generate import timing_headers, whole
 from model.streams import merged
 
 
@@ -51,7 +49,7 @@ def create_router(host: Host) -> APIRouter:
             Prompt(param, text=item) if isinstance(item, str) else Prompt(param, token_ids=item)
             for param, item in asked.prompts()
         ]
-        check_count(prompts * asked.count, host.settings.max_batch_queries, "prompt")
+        _check_choices(len(prompts), asked.count, host.settings.max_batch_queries)
         return await _complete(host, request, asked, prompts, Text())
 
     @router.get("/models", summary="The served model", responses=errors(503))
@@ -65,6 +63,15 @@ def create_router(host: Host) -> APIRouter:
         return Json(_model(host))
 
     return router
+
+
+def _check_choices(prompts: int, count: int, limit: int) -> None:
+    if prompts * count > limit:
+        raise InvalidRequest(
+            f"prompt: {prompts} prompts with n = {count} make {prompts * count} choices;"
+            f" at most {limit} can be asked for at once",
+            param="prompt",
+        )
 
 
 def _model(host: Host) -> dict[str, Any]:
@@ -87,7 +94,16 @@ async def _complete(
     asked.check_model(host.settings.model_name)
     deadline = deadline_of(request.headers, host.settings.request_timeout_s, asked.timeout_ms)
     sampling = asked.sampling()
-    jobs = [Job(prompt=prompt, sampling=sampling, deadline=deadline) for prompt in prompts]
+    jobs = [
+        Job(
+            prompt=prompt,
+            sampling=sampling,
+            deadline=deadline,
+            min_tokens=asked.min_tokens or 0,
+            ignore_eos=bool(asked.ignore_eos),
+        )
+        for prompt in prompts
+    ]
     head = {
         "id": f"{form.prefix}-{uuid4().hex}",
         "created": int(time.time()),

@@ -40,7 +40,7 @@ INFO = EngineInfo(
     threads=1,
     max_num_seqs=1,
     max_num_batched_tokens=1,
-    max_queued_requests=1,
+    max_queued_requests=8,
     max_queued_tokens=1,
     watchdog_s=30.0,
 )
@@ -88,6 +88,9 @@ class FakeStream:
     async def aclose(self) -> None:
         self.closed = True
 
+    def finish(self) -> None:
+        self.closed = True
+
 
 class FakeEngine(AsyncEngine):
     def __init__(
@@ -106,6 +109,7 @@ class FakeEngine(AsyncEngine):
         self.hung = False
         self.dead: BaseException | None = None
         self.died = asyncio.Event()
+        self.before_submit: Callable[[], None] = lambda: None
         self.on_submit: Callable[[], None] = lambda: None
 
     async def start(self, on_progress: Callable[[str], None] | None = None) -> None:
@@ -128,6 +132,7 @@ class FakeEngine(AsyncEngine):
     def submit(  # type: ignore[override]  # a stand-in for the stream, too
         self, request_id: str, prompt_token_ids: Sequence[int], params: Any, **_: Any
     ) -> Any:
+        self.before_submit()
         if self.refusal is not None:
             raise self.refusal
         self.params.append(params)
@@ -137,7 +142,7 @@ class FakeEngine(AsyncEngine):
         self.streams.append(stream)
         return stream
 
-    def abort(self, request_id: str) -> None:
+    def abort(self, request_id: str, reason: FinishReason = FinishReason.ABORT) -> None:
         pass
 
     def die(self) -> None:

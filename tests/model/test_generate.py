@@ -5,7 +5,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.model.hosts import events_of
+from model.host import Host
+from tests.model.hosts import events_of, until
 
 pytestmark = pytest.mark.anyio
 ASK = {"chat_id": "1", "user_prompt": "what is the capital of japan?", "max_tokens": 8}
@@ -118,6 +119,17 @@ async def test_more_queries_than_the_limit_are_refused(client: httpx.AsyncClient
     answer = await client.post("/generate/batch", json={"queries": [ASK] * 65})
     assert answer.status_code == 400
     assert answer.json()["error"]["param"] == "queries"
+
+
+async def test_an_answer_that_ends_at_a_stop_string_is_no_cancel(
+    client: httpx.AsyncClient, tiny_host: Host
+) -> None:
+    before = dict(tiny_host.engine.stats.cancelled)
+    text = (await ask(client, max_tokens=40))["response"]
+    body = await ask(client, max_tokens=480, stop=text[3], details=True)
+    assert body["finish_reason"] == "stop"
+    await until(lambda: tiny_host.engine.stats.num_running == 0)
+    assert tiny_host.engine.stats.cancelled == before
 
 
 async def test_context_limits_are_exact(client: httpx.AsyncClient) -> None:

@@ -1,0 +1,61 @@
+"""OpenAI's routes: what they offer beside /generate, and what they refuse."""
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from model.engine import FinishReason
+from model.host import Host
+from tests.model.fakes import FakeEngine, load_scripted, output
+from tests.model.hosts import MODEL_NAME, byte_level, client_of, running, settings_for
+
+pytestmark = pytest.mark.anyio
+MESSAGES = [{"role": "user", "content": "hello"}]
+CHAT = ("/openai/v1/chat/completions", {"messages": MESSAGES})
+TEXT = ("/openai/v1/completions", {"prompt": "hello"})
+
+
+@pytest.mark.parametrize(("path", "prompt"), [CHAT, TEXT])
+async def test_min_tokens_and_ignore_eos_reach_the_engine(path: str, prompt: Any) -> None:
+    word = output(byte_level().encode("hello"))
+    engine = FakeEngine([word, output(finish_reason=FinishReason.STOP)])
+    host = Host(settings_for(Path("fake"), model_name="fake"), engine, load_scripted)
+    async with running(host), client_of(host) as client:
+        body = {"model": "fake", **prompt}
+        for fields in ({}, {"min_tokens": 3, "ignore_eos": True}):
+            assert (await client.post(path, json={**body, **fields})).status_code == 200
+    asked = [(params.min_tokens, params.ignore_eos) for params in engine.params]
+    assert asked == [(0, False), (3, True)]
+
+
+@pytest.mark.parametrize(("path", "prompt"), [CHAT, TEXT])
+@pytest.mark.parametrize("fields", [{"min_tokens": 9}, {"min_tokens": -1}, {"ignore_eos": 1}])
+async def test_a_wrong_one_is_named(
+    path: str, prompt: Any, fields: dict[str, Any], client: httpx.AsyncClient
+) -> None:
+    body = {"model": MODEL_NAME, "max_tokens": 8, **prompt, **fields}
+    answer = await client.post(path, json=body)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (400, "invalid_value")
+    assert error["param"] == next(iter(fields))
+
+
+async def test_no_stop_string_ends_an_answer_before_min_tokens(client: httpx.AsyncClient) -> None:
+    path, prompt = TEXT
+    body = {"model": MODEL_NAME, "max_tokens": 16, "ignore_eos": True, **prompt}
+    text = (await client.post(path, json=body)).json()["choices"][0]["text"]
+    stopped = (await client.post(path, json={**body, "stop": text[0]})).json()
+    assert stopped["choices"][0]["text"] == ""
+    later = (await client.post(path, json={**body, "stop": text[0], "min_tokens": 5})).json()
+    assert later["choices"][0]["text"].startswith(text[0])
+    assert later["usage"]["completion_tokens"] > 5
+
+
+async def test_prompts_times_n_is_what_has_a_limit(client: httpx.AsyncClient) -> None:
+    path, _ = TEXT
+    body = {"model": MODEL_NAME, "prompt": ["hello"] * 9, "n": 8, "max_tokens": 1}
+    error = (await client.post(path, json=body)).json()["error"]
+    assert error["param"] == "prompt"
+    assert error["message"].startswith("prompt: 9 prompts with n = 8 make 72 choices; at most 64")
