@@ -29,6 +29,11 @@ from model.predictor import Predictor
 from model.responses import error_response
 from model.routes import generate, health, kserve, openai
 
+DESCRIPTION = (
+    "This page's script comes from a public network. In a closed one, read /openapi.json with"
+    " any viewer of OpenAPI documents; the server itself needs nothing from outside."
+)
+
 logger = logging.getLogger(__name__)
 
 
@@ -56,6 +61,7 @@ def build_app(host: Host, predictor: Predictor, *, runs_engine: bool = True) -> 
     app = FastAPI(
         title="Model host",
         version=VERSION,
+        description=DESCRIPTION,
         lifespan=lifespan,
         redirect_slashes=False,
         redoc_url=None,

@@ -51,7 +51,9 @@ MODELS: tuple[type[BaseModel], ...] = (
 
 
 def document(app: FastAPI) -> dict[str, Any]:
-    described = get_openapi(title=app.title, version=app.version, routes=app.routes)
+    described = get_openapi(
+        title=app.title, version=app.version, description=app.description, routes=app.routes
+    )
     _, schemas = models_json_schema(
         [(model, "validation") for model in MODELS], ref_template=REFERENCE
     )
