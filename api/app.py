@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import httpx
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from pydantic.json_schema import models_json_schema
@@ -30,7 +29,7 @@ from api.routes import chat, chats, health, openai
 from api.routes.common import Parts, error_answer
 from api.schemas import ChatBatch, ChatItem, ChatQuery, ChatView
 from api.settings import Settings, read
-from api.upstream import ModelHost
+from api.upstream import ModelHost, Transport
 from api.watch import HostWatch, measure_lag
 
 DESCRIPTION = "Ask a language model questions, in chats that are kept."
@@ -47,7 +46,7 @@ def make_store(settings: Settings, metrics: Metrics) -> SqlStore:
 
 def create_app(
     settings: Settings | None = None,
-    transport: httpx.AsyncBaseTransport | None = None,
+    transport: Transport | None = None,
     store: ChatStore | None = None,
 ) -> FastAPI:
     """The ASGI application. Plain `uvicorn --factory api.app:create_app` reads the environment."""

@@ -4,7 +4,9 @@ clients.
 Rules. Nothing is repeated after the first byte of an answer arrived, nor past the deadline. What
 is repeated: refused and reset connections, and 502/503 of a host (or of the proxy before it) that
 is starting, draining or gone. Generation keeps no state in the host, so repeating a request that
-was never answered is safe.
+was never answered is safe. But a connection that broke after the request was sent may mean that
+the request killed the host, so that is repeated once and no more: one prompt must not go through
+all replicas.
 """
 
 import asyncio
@@ -35,6 +37,7 @@ logger = logging.getLogger("api.upstream")
 MAX_REPLY = 64 * 1024 * 1024
 # The host enforces the same deadline and its answer says more; wait for it a moment longer.
 GRACE_S = 0.2
+RETRIES_AFTER_RECEIPT = 1
 # Statuses of the host that are about the client's request and therefore the client's to see.
 CLIENT_STATUSES = frozenset({400, 404, 413, 415, 422, 429})
 KEPT_HEADERS = ("server-timing", "x-finish-reason")
@@ -43,10 +46,13 @@ KEPT_HEADERS = ("server-timing", "x-finish-reason")
 class _AttemptFailed(Exception):
     """One attempt broke before the first byte of an answer."""
 
-    def __init__(self, reason: str, error: ApiError, retry: bool) -> None:
+    def __init__(
+        self, reason: str, error: ApiError, retry: bool, *, received: bool = False
+    ) -> None:
         self.reason = reason
         self.error = error
         self.retry = retry
+        self.received = received
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +145,7 @@ class ModelHost:
         self, method: str, path: str, call: Call, body: bytes | None, accept: str
     ) -> httpx.Response:
         self._budget.deposit()
-        attempt = 0
+        attempt = received = 0
         while True:
             try:
                 response = await self._attempt(method, path, call, body, accept, retry=attempt > 0)
@@ -148,6 +154,8 @@ class ModelHost:
                 await self._raise_refusal(response, call)
             except _AttemptFailed as failed:
                 self._metrics.upstream_failures.labels(failed.reason).inc()
+                received += failed.received
+                failed.retry = failed.retry and received <= RETRIES_AFTER_RECEIPT
                 await self._pause_or_raise(failed, attempt, call)
             attempt += 1
 
@@ -216,7 +224,9 @@ class ModelHost:
             failure = failure_of(error)
             retry_after = 2.0 if failure.error is ModelHostUnavailable else None
             made = failure.error(retry_after_s=retry_after)
-            raise _AttemptFailed(failure.reason, made, failure.retry) from error
+            raise _AttemptFailed(
+                failure.reason, made, failure.retry, received=failure.received
+            ) from error
 
     async def _raise_refusal(self, response: httpx.Response, call: Call) -> None:
         try:

@@ -31,35 +31,51 @@ def make_transport(settings: Settings) -> httpx.AsyncBaseTransport:
     return AiohttpTransport(client=session, trust_env=False)
 
 
+# What an application may be given instead of the wire.
+Transport = httpx.AsyncBaseTransport
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What a broken exchange means before the first byte of its answer arrived."""
+    """What a broken exchange means before the first byte of its answer arrived.
+
+    `received`: the host may have had the whole request, and may have died of it.
+    """
 
     reason: str
     error: type[ApiError]
     retry: bool
+    received: bool = False
 
 
+_DISCONNECTED = Failure("disconnected", ModelHostUnavailable, retry=True, received=True)
+_RESET = Failure("reset", ModelHostUnavailable, retry=True, received=True)
 # First match wins. The wire's own exception is looked up before httpx's, because the adapter
 # reports a connection that was reset as a connect time-out.
 FAILURES: tuple[tuple[type[BaseException], Failure], ...] = (
     (aiohttp.SocketTimeoutError, Failure("read_timeout", DeadlineExceeded, retry=False)),
     (aiohttp.ServerTimeoutError, Failure("connect_timeout", ModelHostUnavailable, retry=False)),
     (aiohttp.ClientConnectorError, Failure("connect", ModelHostUnavailable, retry=True)),
-    (aiohttp.ServerDisconnectedError, Failure("disconnected", ModelHostUnavailable, retry=True)),
-    (aiohttp.ClientOSError, Failure("reset", ModelHostUnavailable, retry=True)),
-    (aiohttp.ClientConnectionError, Failure("reset", ModelHostUnavailable, retry=True)),
+    (
+        aiohttp.ServerDisconnectedError,
+        _DISCONNECTED,
+    ),
+    (aiohttp.ClientOSError, _RESET),
+    (
+        aiohttp.ClientConnectionError,
+        _RESET,
+    ),
     (aiohttp.ClientError, Failure("protocol", UpstreamError, retry=False)),
     (httpx.ConnectTimeout, Failure("connect_timeout", ModelHostUnavailable, retry=False)),
     (httpx.PoolTimeout, Failure("pool_timeout", ModelHostUnavailable, retry=False)),
     (httpx.TimeoutException, Failure("read_timeout", DeadlineExceeded, retry=False)),
     (httpx.ConnectError, Failure("connect", ModelHostUnavailable, retry=True)),
-    (httpx.ReadError, Failure("reset", ModelHostUnavailable, retry=True)),
-    (httpx.WriteError, Failure("reset", ModelHostUnavailable, retry=True)),
+    (httpx.ReadError, _RESET),
+    (httpx.WriteError, _RESET),
     (httpx.RemoteProtocolError, Failure("protocol", UpstreamError, retry=False)),
     (httpx.HTTPError, Failure("protocol", UpstreamError, retry=False)),
     # Not wrapped by any client: the connection's transport was closed under a write.
-    (OSError, Failure("reset", ModelHostUnavailable, retry=True)),
+    (OSError, _RESET),
 )
 TRANSPORT_ERRORS = (httpx.HTTPError, aiohttp.ClientError, OSError)
 

@@ -120,6 +120,14 @@ async def test_a_connection_that_ends_without_a_byte_is_tried_again(step: Any) -
         assert client.count("upstream_retries_total") == 1
 
 
+@pytest.mark.parametrize("step", [closes, resets], ids=["closed", "reset"])
+async def test_a_request_that_the_host_may_have_died_of_is_sent_twice_at_most(step: Any) -> None:
+    async with raw_host(step) as host, Client(host.url, retry_attempts=4) as client:
+        error = await client.fails()
+        assert (error.http_status, error.code) == (503, "model_host_unavailable")
+        assert host.connections == 2
+
+
 async def test_a_refused_connection_is_tried_again_and_then_a_503() -> None:
     async with Client("http://127.0.0.1:1", retry_attempts=2) as client:
         error = await client.fails()
