@@ -12,7 +12,6 @@ import asyncio
 import logging
 import time
 import uuid
-from collections import deque
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,7 +25,6 @@ from api.history import ChatStore, LeaseLost, PastTurn, StartedTurn, TurnOutcome
 from api.metrics import Metrics
 from api.schemas import ChatItem
 from api.settings import Settings
-from api.sse import DONE, MEDIA_TYPE, EventSplitter, Write, encode, encode_error, parse
 from api.trimming import fewer, own_tokens, turns_that_fit
 from api.upstream import ModelHost, UpstreamReply, UpstreamStream
 
@@ -103,7 +101,7 @@ class ChatService:
             await asyncio.wait(self._endings)
 
     async def answer(self, query: ChatItem, call: Call) -> Answer:
-        talk = await self._begin(query, call)
+        talk = await self.begin(query, call)
         try:
             reply = await self._ask(talk)
             body, outcome = self._understood(talk, reply.body)
@@ -113,25 +111,9 @@ class ChatService:
             raise
         return Answer(body, reply.headers | talk.headers())
 
-    async def stream(self, query: ChatItem, call: Call) -> "ChatStream":
-        """Returns once the first event is there, so that a refusal is still a status."""
-        talk = await self._begin(query, call)
-        try:
-            upstream = await self._ask_stream(talk)
-        except BaseException as error:
-            await self.give_up(talk, error)
-            raise
-        made = ChatStream(self, talk, upstream)
-        try:
-            await made.first()
-        except BaseException as error:
-            await made.aclose(error)
-            raise
-        return made
-
     # ---- beginning and ending -------------------------------------------------------------------
 
-    async def _begin(self, query: ChatItem, call: Call) -> Conversation:
+    async def begin(self, query: ChatItem, call: Call) -> Conversation:
         turn = await self._store.begin_turn(
             NOBODY,
             query.chat_id or str(uuid.uuid4()),
@@ -197,7 +179,7 @@ class ChatService:
             except HostRefusal as refusal:
                 self._send_fewer(talk, refusal)
 
-    async def _ask_stream(self, talk: Conversation) -> UpstreamStream:
+    async def ask_stream(self, talk: Conversation) -> UpstreamStream:
         await self._choose_turns(talk)
         while True:
             try:
@@ -274,92 +256,6 @@ class ChatService:
         )
 
 
-class ChatStream:
-    """A turn whose answer is being streamed: an EventSource for api.sse."""
-
-    def __init__(self, service: ChatService, talk: Conversation, upstream: UpstreamStream) -> None:
-        self._service = service
-        self._talk = talk
-        self._upstream = upstream
-        self._splitter = EventSplitter()
-        self._events: deque[bytes] = deque()
-        self._finished = False
-
-    @property
-    def headers(self) -> dict[str, str]:
-        return self._talk.headers()
-
-    async def first(self) -> None:
-        if not self._upstream.content_type.startswith(MEDIA_TYPE):
-            raise UpstreamError("The model host did not stream its answer")
-        if not await self._more():
-            raise UpstreamError("The model host broke off its answer")
-
-    async def relay(self, write: Write) -> None:
-        try:
-            while not self._finished:
-                if not self._events and not await self._more():
-                    raise UpstreamError("The model host broke off its answer")
-                await self._pass_on(self._events.popleft(), write)
-        except ApiError as error:
-            await self._service.give_up(self._talk, error)
-            await write(encode_error(error, self._talk.call.request_id))
-            return
-        await self._drain()
-        await write(DONE)
-
-    async def _drain(self) -> None:
-        """Read on to the end: a connection that is closed before it looks like a client that
-        left.
-        """
-        try:
-            async with asyncio.timeout(1.0):
-                while await self._upstream.next_chunk() is not None:
-                    pass
-        except (ApiError, TimeoutError):
-            logger.debug("the model host left its stream open after the answer")
-
-    async def aclose(self, error: BaseException | None = None) -> None:
-        await self._upstream.aclose()
-        await self._service.give_up(self._talk, error)
-
-    async def _more(self) -> bool:
-        while not self._events:
-            chunk = await self._upstream.next_chunk()
-            if chunk is None:
-                return False
-            try:
-                self._events.extend(self._splitter.feed(chunk))
-            except ValueError as error:
-                raise UpstreamError("The model host's answer cannot be read") from error
-        return True
-
-    async def _pass_on(self, event: bytes, write: Write) -> None:
-        try:
-            name, data = parse(event)
-        except orjson.JSONDecodeError as error:
-            raise UpstreamError("The model host's answer cannot be read") from error
-        if name == "error":
-            raise _stream_error(data)
-        if isinstance(data, dict) and isinstance(data.get("delta"), str):
-            self._talk.pieces.append(data["delta"])
-            await write(event)
-        elif isinstance(data, dict) and "response" in data:
-            await self._finish(data, write)
-        elif data is None:
-            await write(event)
-        else:
-            raise UpstreamError("The model host's answer cannot be read")
-
-    async def _finish(self, data: dict[str, Any], write: Write) -> None:
-        service, talk = self._service, self._talk
-        service.client_answer(talk, data)
-        await service.end(talk, service.outcome(talk, data))
-        extra = {"history": talk.history()} if talk.query.details else {}
-        await write(encode(data | {"chat_id": talk.turn.chat_id} | extra))
-        self._finished = True
-
-
 def _retrieve(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and task.exception() is not None:
         logger.warning("a turn was not ended")
@@ -370,16 +266,3 @@ def _for_the_client(refusal: HostRefusal) -> HostRefusal:
     if refusal.param and refusal.param.startswith("messages"):
         refusal.param = "user_prompt"
     return refusal
-
-
-def _stream_error(data: Any) -> ApiError:
-    """The host's own error event: what it says about itself is kept, if it says it in our form."""
-    error = data.get("error") if isinstance(data, dict) else None
-    code = error.get("code") if isinstance(error, dict) else None
-    if code == "draining":
-        return HostRefusal(503, "unavailable_error", "The model host is shutting down", code=code)
-    if code == "deadline_exceeded":
-        return HostRefusal(
-            504, "timeout_error", "The deadline passed before the answer was complete", code=code
-        )
-    return UpstreamError()

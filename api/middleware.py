@@ -28,7 +28,7 @@ from api.errors import (
     UnsupportedMediaType,
 )
 from api.metrics import Metrics
-from api.sse import MEDIA_TYPE, encode_error
+from api.sse import MEDIA_TYPE, end_with_error
 
 logger = logging.getLogger("api.access")
 PROBES = frozenset({"/livez", "/readyz", "/metrics"})
@@ -94,7 +94,7 @@ class RequestScope:
         if not context.status:
             await send_error(InternalError(), scope, receive, send)
         elif context.streaming and not context.ended:
-            await end_stream(InternalError(), context, send)
+            await end_with_error(InternalError(), scope, send)
 
     def _observed(self, context: RequestContext, send: Send) -> Send:
         async def observed(message: Message) -> None:
@@ -151,12 +151,6 @@ class RequestScope:
         if context.error_code or not context.status:
             return context.error_code or "no_answer"
         return "ok" if context.status < 400 else str(context.status)
-
-
-async def end_stream(error: ApiError, context: RequestContext, send: Send) -> None:
-    context.error_code = error.code
-    body = encode_error(error, context.request_id)
-    await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 class BodyReader:
@@ -287,7 +281,7 @@ class Supervisor:
         elif not context.status:
             await send_error(Draining(retry_after_s=1), scope, receive, send)
         elif context.streaming and not context.ended:
-            await end_stream(Draining(), context, send)
+            await end_with_error(Draining(), scope, send)
 
 
 def _only(message: Message) -> Receive:

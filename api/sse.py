@@ -13,6 +13,7 @@ import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from api.context import context_of
 from api.errors import ApiError
 
 DONE = b"data: [DONE]\n\n"
@@ -26,8 +27,12 @@ def encode(data: object) -> bytes:
     return b"data: " + orjson.dumps(data) + b"\n\n"
 
 
-def encode_error(error: ApiError, request_id: str) -> bytes:
-    return b"event: error\n" + encode(error.body(request_id))
+async def end_with_error(error: ApiError, scope: Scope, send: Send) -> None:
+    """End a stream that has begun: the only place where an error event is made, and counted."""
+    context = context_of(scope)
+    context.error_code = error.code
+    body = b"event: error\n" + encode(error.body(context.request_id))
+    await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 class EventSplitter:
@@ -67,7 +72,7 @@ def parse(event: bytes) -> tuple[str, Any]:
 
 class EventSource(Protocol):
     async def relay(self, write: Write) -> None:
-        """Write every event; an error after the first byte is written as an event too."""
+        """Write every event, whole ones only. An ApiError that it raises becomes the last one."""
 
     async def aclose(self) -> None:
         """Let go of everything; may be called in any state and again."""
@@ -95,7 +100,11 @@ class EventStream(Response):
                     "headers": self.raw_headers,
                 }
             )
-            await self._source.relay(write)
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            try:
+                await self._source.relay(write)
+            except ApiError as error:
+                await end_with_error(error, scope, send)
+            else:
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             await self._source.aclose()

@@ -1,6 +1,7 @@
 """`POST /chat` and `POST /chat/batch`."""
 
 import asyncio
+import logging
 import uuid
 from typing import Any
 
@@ -8,8 +9,10 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from api import logs
+from api.chat_stream import open_stream
 from api.context import context_of
-from api.errors import ApiError, Overloaded
+from api.errors import ApiError, InternalError, Overloaded
 from api.routes.common import (
     POST_ERRORS,
     Parts,
@@ -33,6 +36,7 @@ from api.schemas import (
 from api.sse import MEDIA_TYPE, EventStream
 
 router = APIRouter(tags=["chat"])
+logger = logging.getLogger("api.chat")
 RETRYABLE = frozenset({429, 503})
 _STREAM = {
     "content": {
@@ -70,7 +74,7 @@ async def chat(request: Request) -> Response:
     if not wants_stream(request, query):
         answer = await service.answer(query, call)
         return json_answer(answer.body, answer.headers)
-    stream = await service.stream(query, call)
+    stream = await open_stream(service, query, call)
     # Should anything keep the response from being sent, the request's end still lets go of it.
     context_of(request.scope).cleanups.append(stream.aclose)
     return EventStream(stream, stream.headers)
@@ -91,7 +95,6 @@ async def chat_batch(request: Request) -> Response:
     more = min(len(batch.chats), parts.settings.max_in_flight) - 1
     slots = parts.lifecycle.admit(more) if more else 0
     if slots != more:
-        parts.lifecycle.release(slots)
         parts.metrics.rejected.labels("in_flight").inc()
         raise Overloaded(retry_after_s=1)
     try:
@@ -105,12 +108,7 @@ async def chat_batch(request: Request) -> Response:
         raise failures[0].error
     request_id = context_of(request.scope).request_id
     return json_answer(
-        [
-            {"chat_id": result.chat_id, **result.error.body(request_id)}
-            if isinstance(result, _Failed)
-            else result
-            for result in results
-        ]
+        [result.body(request_id) if isinstance(result, _Failed) else result for result in results]
     )
 
 
@@ -118,6 +116,14 @@ class _Failed:
     def __init__(self, chat_id: str, error: ApiError) -> None:
         self.chat_id = chat_id
         self.error = error
+
+    def body(self, request_id: str) -> dict[str, Any]:
+        body = self.error.body(request_id)
+        if self.error.http_status in RETRYABLE:
+            # An item has no header to say it in.
+            seconds = self.error.headers().get("Retry-After", "1")
+            body["error"]["retry_after_s"] = int(seconds)
+        return {"chat_id": self.chat_id, **body}
 
 
 async def _answer_all(
@@ -148,6 +154,16 @@ async def _answer_one(
         return (await parts.chat.answer(query, call_of(request, query.timeout_ms))).body
     except ApiError as error:
         return _Failed(chat_id, error)
+    except Exception as error:  # noqa: BLE001  # its neighbours keep their answers, whatever it did
+        logs.event(
+            logger,
+            logging.ERROR,
+            "an item of a batch failed",
+            request_id=context_of(request.scope).request_id,
+            exception=type(error).__name__,
+            frames=logs.frames_of(error),
+        )
+        return _Failed(chat_id, InternalError())
 
 
 def _chat_id(item: object) -> str:

@@ -2,16 +2,17 @@
 
 import asyncio
 
+import orjson
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.context import Call, context_of
-from api.errors import ApiError, InvalidRequest, UpstreamError
+from api.context import context_of
+from api.errors import InvalidRequest, UpstreamError
 from api.routes.common import POST_ERRORS, call_of, errors, parts_of
 from api.schemas import parse_json
-from api.sse import MEDIA_TYPE, EventStream, Write, encode_error
-from api.upstream import UpstreamStream
+from api.sse import MEDIA_TYPE, EventStream, Write, parse
+from api.upstream import UpstreamEvents, UpstreamStream, stream_error
 
 router = APIRouter(prefix="/v1", tags=["openai"])
 _OPENAI_BODY = {
@@ -57,7 +58,7 @@ async def chat_completions(request: Request) -> Response:
     upstream = await parts_of(request).host.stream(
         "/openai/v1/chat/completions", call, body, accept="*/*"
     )
-    relay = Relay(upstream, call)
+    relay = Relay(upstream)
     context_of(request.scope).cleanups.append(relay.aclose)
     if not upstream.content_type.startswith(MEDIA_TYPE):
         return await relay.whole()
@@ -79,12 +80,11 @@ async def models(request: Request) -> Response:
 
 
 class Relay:
-    """An EventSource that hands on bytes as they come and looks only at the last few."""
+    """An EventSource that hands on events as they are and looks only at how the stream ends."""
 
-    def __init__(self, upstream: UpstreamStream, call: Call) -> None:
+    def __init__(self, upstream: UpstreamStream) -> None:
         self._upstream = upstream
-        self._call = call
-        self._first = b""
+        self._events = UpstreamEvents(upstream)
 
     async def whole(self) -> Response:
         parts = []
@@ -98,28 +98,27 @@ class Relay:
         )
 
     async def first(self) -> None:
-        chunk = await self._upstream.next_chunk()
-        if chunk is None:
-            raise UpstreamError("The model host broke off its answer")
-        self._first = chunk
+        await self._events.first()
 
     async def relay(self, write: Write) -> None:
-        tail = b""
-        failed = False
-        chunk: bytes | None = self._first
+        done = False
+        while not done:
+            event = await self._events.next()
+            # A line break inside JSON text is an escape, so both are looked for in the right place.
+            if not event.startswith(b"data: {") or b"\nevent:" in event:
+                done = self._is_last(event)
+            await write(event)
+        await self._events.drain()
+
+    @staticmethod
+    def _is_last(event: bytes) -> bool:
         try:
-            while chunk is not None:
-                await write(chunk)
-                joined = tail + chunk
-                failed = failed or b"event: error" in joined
-                tail = joined[-64:]
-                chunk = await self._upstream.next_chunk()
-            if not failed and b"[DONE]" not in tail:
-                raise UpstreamError("The model host broke off its answer")
-        except ApiError as error:
-            # Half an event may have gone out: end it, so that the error is one of its own.
-            gap = b"" if tail.endswith(b"\n\n") else b"\n\n"
-            await write(gap + encode_error(error, self._call.request_id))
+            name, data = parse(event)
+        except orjson.JSONDecodeError as error:
+            raise UpstreamError("The model host's answer cannot be read") from error
+        if name == "error":
+            raise stream_error(data)
+        return bool(data == "[DONE]")
 
     async def aclose(self) -> None:
         await asyncio.shield(self._upstream.aclose())

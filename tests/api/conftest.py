@@ -14,6 +14,7 @@ import pytest
 from api.app import create_app
 from api.routes.common import Parts
 from api.settings import Settings
+from api.upstream import Transport
 from tests.api.stub_host import StubHost, running
 
 
@@ -33,6 +34,16 @@ async def eventually(condition: Callable[[], Any], within_s: float = 5.0) -> Any
             return value
         assert time.monotonic() < deadline, "the condition did not come true"
         await asyncio.sleep(0.01)
+
+
+def outcomes(api: "Api", route: str) -> dict[str, float]:
+    """How the route's requests were counted."""
+    return {
+        sample.labels["outcome"]: sample.value
+        for metric in api.parts.metrics.registry.collect()
+        for sample in metric.samples
+        if sample.name == "qna_api_requests_total" and sample.labels["route"] == route
+    }
 
 
 @dataclass
@@ -65,13 +76,15 @@ async def serving_host() -> AsyncIterator[StubHost]:
 
 
 @asynccontextmanager
-async def serving_api(host: StubHost, folder: Path, **changed: Any) -> AsyncIterator[Api]:
+async def serving_api(
+    host: StubHost, folder: Path, transport: Transport | None = None, **changed: Any
+) -> AsyncIterator[Api]:
     values = {
         "model_host_url": host.url,
         "database_url": f"sqlite:///{folder}/chats.db",
         "drain_timeout_s": 2.0,
     }
-    app = create_app(Settings(**(values | changed)))
+    app = create_app(Settings(**(values | changed)), transport)
     async with (
         running(app, lifespan="on") as url,
         httpx.AsyncClient(base_url=url, timeout=20, trust_env=False, verify=False) as client,

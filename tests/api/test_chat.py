@@ -7,7 +7,7 @@ import uuid
 import httpx
 import pytest
 
-from tests.api.conftest import Api, StartApi, error_of, eventually
+from tests.api.conftest import Api, StartApi, error_of, eventually, outcomes
 from tests.api.stub_host import StubHost, Wire, cases, encoded, refuse, replay
 
 pytestmark = pytest.mark.anyio
@@ -213,6 +213,7 @@ async def test_an_error_after_the_first_event_is_one_event_and_the_end(
     host.faults = [replay(case["answer"])]
     events = events_of((await api.chat(**INDIA, stream=True)).text)
     assert [name for name, _ in events] == ["message", "error"]
+    await eventually(lambda: outcomes(api, "/chat") == {"upstream_error": 1})
     assert events[1][1]["error"]["code"] == "upstream_error"
     turn = (await api.turns("1"))[0]
     assert (turn["status"], turn["response"]) == ("interrupted", "The")
@@ -247,6 +248,7 @@ async def test_a_stream_past_its_deadline_ends_with_an_error_event(
     host.gap_s = 0.2
     events = events_of((await api.chat(**INDIA, stream=True, timeout_ms=500)).text)
     assert events[-1][1]["error"]["code"] == "deadline_exceeded"
+    await eventually(lambda: outcomes(api, "/chat") == {"deadline_exceeded": 1})
     assert (await api.turns("1"))[0]["status"] == "interrupted"
 
 

@@ -1,8 +1,13 @@
 """`POST /chat/batch`: answers in order, each item with its own error."""
 
+from pathlib import Path
+
+import httpx
 import pytest
 
-from tests.api.conftest import Api, StartApi, error_of
+from api.settings import Settings
+from api.upstream import make_transport
+from tests.api.conftest import Api, StartApi, error_of, serving_api
 from tests.api.stub_host import StubHost, refuse
 
 pytestmark = pytest.mark.anyio
@@ -70,6 +75,44 @@ async def test_too_busy_for_every_item_is_the_batchs_429(api: Api, host: StubHos
     answer = await api.client.post("/chat/batch", json={"chats": chats})
     assert (answer.status_code, error_of(answer)["code"]) == (429, "overloaded")
     assert answer.headers["retry-after"] == "4"
+
+
+async def test_a_refused_item_says_when_to_come_again(api: Api, host: StubHost) -> None:
+    host.faults = [refuse(429, "overloaded", "4", kind="rate_limit_error")]
+    results = await ask(api, *(item(str(n), "q") for n in range(3)))
+    failed = [result["error"] for result in results if "error" in result]
+    assert [(error["code"], error["retry_after_s"]) for error in failed] == [("overloaded", 4)]
+
+
+async def test_one_other_failure_keeps_the_batch_a_200(api: Api, host: StubHost) -> None:
+    host.always = refuse(429, "overloaded", "4", kind="rate_limit_error")
+    busy, bad = await ask(api, item("1", "q"), item("2", "q", temperature=9))
+    assert busy["error"]["retry_after_s"] == 4
+    assert "retry_after_s" not in bad["error"]
+
+
+async def test_a_bug_fails_its_item_alone(
+    host: StubHost, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Buggy(httpx.AsyncBaseTransport):
+        def __init__(self) -> None:
+            self._wire = make_transport(Settings())
+
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            if b"trigger" in request.content:
+                raise RuntimeError("a bug, with what the client sent")
+            return await self._wire.handle_async_request(request)
+
+        async def aclose(self) -> None:
+            await self._wire.aclose()
+
+    async with serving_api(host, tmp_path, Buggy()) as api:
+        good, bad = await ask(api, item("1", "Capital of India?"), item("2", "trigger"))
+        assert good["response"] == "The capital of India is New Delhi."
+        assert (bad["chat_id"], bad["error"]["code"]) == ("2", "internal_error")
+        assert (await api.turns("2"))[0]["status"] == "interrupted"
+    assert "an item of a batch failed" in caplog.messages
+    assert "what the client sent" not in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,11 @@ import json
 import openai
 import pytest
 
-from tests.api.conftest import Api, StartApi, error_of, eventually
+from tests.api.conftest import Api, StartApi, error_of, eventually, outcomes
 from tests.api.stub_host import StubHost, Wire, cases, encoded, refuse, replay
 
 pytestmark = pytest.mark.anyio
+ROUTE = "/v1/chat/completions"
 MESSAGES = [{"role": "user", "content": "Capital of India?"}]
 ANSWER = "The capital of India is New Delhi."
 
@@ -88,15 +89,45 @@ async def test_bytes_are_passed_through_both_ways(api: Api, host: StubHost) -> N
 async def test_a_stream_that_breaks_off_gets_an_error_event(api: Api, host: StubHost) -> None:
     async def breaks(wire: Wire) -> None:
         await wire.start(200, "text/event-stream")
-        await wire.body(b'data: {"half', more=True)
+        await wire.body(b'data: {"choices": []}\n\ndata: {"half', more=True)
         raise ConnectionError("the stub breaks off here")
 
     host.always = breaks
     answer = await api.client.post("/v1/chat/completions", json={"stream": True})
-    broken, error = answer.text.strip().split("\n\n")
-    assert broken == 'data: {"half'
+    whole, error = answer.text.strip().split("\n\n")
+    assert whole == 'data: {"choices": []}'
     assert error.startswith("event: error\ndata: ")
     assert json.loads(error.split("data: ")[1])["error"]["code"] == "upstream_error"
+    await eventually(lambda: outcomes(api, ROUTE) == {"upstream_error": 1})
+
+
+async def test_the_hosts_error_event_counts_as_an_error(api: Api, host: StubHost) -> None:
+    case = next(c for c in cases("openai_chat_stream") if "error" in c["name"])
+    host.always = replay(case["answer"])
+    answer = await api.client.post(ROUTE, json={"stream": True})
+    assert answer.text.count("event: error\n") == 1
+    assert "[DONE]" not in answer.text
+    await eventually(lambda: outcomes(api, ROUTE) == {"upstream_error": 1})
+
+
+@pytest.mark.parametrize("text", ["event: error", "data: [DONE]", "[DONE]"])
+@pytest.mark.parametrize("whole", [True, False])
+async def test_text_that_looks_like_an_end_is_none(
+    api: Api, host: StubHost, text: str, whole: bool
+) -> None:
+    async def speaks(wire: Wire) -> None:
+        await wire.start(200, "text/event-stream")
+        data = {"choices": [{"delta": {"content": text}}]}
+        await wire.body(encoded({"event": "message", "data": data}), more=whole)
+        if whole:
+            await wire.body(b"data: [DONE]\n\n")
+
+    host.always = speaks
+    answer = await api.client.post(ROUTE, json={"stream": True})
+    assert answer.text.endswith("data: [DONE]\n\n") is whole
+    assert ("\n\nevent: error\n" in answer.text) is not whole
+    outcome = "ok" if whole else "upstream_error"
+    await eventually(lambda: outcomes(api, ROUTE) == {outcome: 1})
 
 
 async def test_the_hosts_overload_keeps_its_retry_after(api: Api, host: StubHost) -> None:
