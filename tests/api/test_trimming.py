@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.history import PastTurn
-from api.trimming import estimated_tokens, fewer, own_tokens, turns_that_fit
+from api.trimming import DEFAULT_ANSWER, estimated_tokens, fewer, own_tokens, turns_that_fit
 
 
 def turns(*tokens: int) -> list[PastTurn]:
@@ -45,6 +45,10 @@ def test_what_is_sent_is_the_newest_and_fits(
     used = sum(turn.tokens for turn in past[len(past) - count :])
     assert 0 <= count <= len(past)
     assert used <= room or count == 0
+    if count < len(past):
+        answer = max_tokens if max_tokens is not None else min(DEFAULT_ANSWER, context // 4)
+        one_more = used + past[len(past) - count - 1].tokens
+        assert one_more > context - answer - estimated_tokens(question)
 
 
 @given(st.integers(1, 10_000))
