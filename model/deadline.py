@@ -5,9 +5,9 @@ import time
 from collections.abc import Mapping
 
 from model.errors import InvalidRequest
+from model.fields import MAX_TIMEOUT_MS
 
 HEADER = "X-Request-Timeout-Ms"
-MAX_TIMEOUT_MS = 3_600_000
 
 
 def deadline_of(

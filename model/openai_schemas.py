@@ -7,11 +7,12 @@ ignored, as OpenAI's own server does. Knows no engine.
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from pydantic.json_schema import WithJsonSchema
 
 from model.errors import InvalidRequest, MissingField, ModelNotFound, Unsupported
-from model.schemas import MAX_MESSAGES, MAX_SEED, Message, Sampling, Stops, Text
+from model.fields import Logprobs, Loose, MaxTokens, SamplingFields, Text
+from model.schemas import MAX_MESSAGES, Message, Sampling
 
 MAX_CHOICES = 8
 ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
@@ -40,30 +41,15 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
 }
 
 
-class Loose(BaseModel):
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True, allow_inf_nan=False)
-
-
 class StreamOptions(Loose):
     include_usage: bool | None = None
 
 
-class Completion(Loose):
+class Completion(SamplingFields, Loose):
     """What both kinds share."""
 
     model: Text
-    max_tokens: int | None = Field(None, ge=1)
-    temperature: float | None = Field(None, ge=0, le=2)
-    top_p: float | None = Field(None, gt=0, le=1)
-    top_k: int | None = Field(None, ge=0, le=2**31 - 1)
-    min_p: float | None = Field(None, ge=0, le=1)
     n: int | None = Field(None, ge=1, le=MAX_CHOICES)
-    seed: int | None = Field(None, ge=0, le=MAX_SEED)
-    stop: Stops | None = None
-    presence_penalty: float | None = Field(None, ge=-2, le=2)
-    frequency_penalty: float | None = Field(None, ge=-2, le=2)
-    repetition_penalty: float | None = Field(None, gt=0, le=2)
-    timeout_ms: int | None = Field(None, ge=1, le=3_600_000)
     min_tokens: int | None = Field(None, ge=0, description="no end before so many; as vLLM's")
     ignore_eos: bool | None = Field(None, description="as vLLM's: only length or stop ends it")
     stream: bool | None = None
@@ -125,9 +111,9 @@ class ChatCompletionRequest(Completion):
     messages: Annotated[
         list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)
     ]
-    max_completion_tokens: int | None = Field(None, ge=1)
+    max_completion_tokens: MaxTokens | None = None
     logprobs: bool | None = None
-    top_logprobs: int | None = Field(None, ge=0, le=20)
+    top_logprobs: Logprobs | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -204,7 +190,7 @@ class CompletionRequest(Completion):
             }
         ),
     ]
-    logprobs: int | None = Field(None, ge=0, le=20)
+    logprobs: Logprobs | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -1,28 +1,18 @@
 """The bodies of /generate, /generate/batch and :predict, and what they answer.
 
-Owns fields, types and ranges. Types are strict: "1" is no number, true is not 1, an unknown field
-is refused. Knows no engine and no tokenizer.
+Owns their fields; the sampling fields and their ranges are in `fields.py`. Types are strict: "1"
+is no number, true is not 1, an unknown field is refused. Knows no engine and no tokenizer.
 """
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
-from pydantic.json_schema import WithJsonSchema
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from model.errors import InvalidRequest, MissingField
+from model.fields import Logprobs, SamplingFields, Strict, Text
 
 MAX_MESSAGES = 4096
-MAX_SEED = 2**63 - 1
-MAX_STOPS = 4
-MAX_STOP_LENGTH = 256
-
-
-def _no_nul(text: str) -> str:
-    # No terminal, log or database downstream treats NUL as a character like any other.
-    if "\0" in text:
-        raise PydanticCustomError("text_nul", "must not contain the character NUL")
-    return text
 
 
 def _not_blank(text: str) -> str:
@@ -31,57 +21,12 @@ def _not_blank(text: str) -> str:
     return text
 
 
-def _stops(value: Any) -> Any:
-    """One string or a list of them; a list afterwards. The path names an item only in a list."""
-    if not isinstance(value, str):
-        return value
-    if not 1 <= len(value) <= MAX_STOP_LENGTH:
-        raise PydanticCustomError("text_length", f"must have 1 to {MAX_STOP_LENGTH} characters")
-    return [_no_nul(value)]
-
-
-Text = Annotated[str, AfterValidator(_no_nul)]
 Prompt = Annotated[Text, AfterValidator(_not_blank)]
 ChatId = Annotated[Text, Field(min_length=1, max_length=256)]
-Stop = Annotated[Text, Field(min_length=1, max_length=MAX_STOP_LENGTH)]
-Stops = Annotated[
-    list[Stop],
-    Field(max_length=MAX_STOPS),
-    BeforeValidator(_stops),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "string", "minLength": 1, "maxLength": MAX_STOP_LENGTH},
-                {
-                    "type": "array",
-                    "maxItems": MAX_STOPS,
-                    "items": {"type": "string", "minLength": 1, "maxLength": MAX_STOP_LENGTH},
-                },
-            ]
-        }
-    ),
-]
 
 
-class Strict(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Sampling(Strict):
-    """A field that is absent takes the model's own value, greedy when the model has none."""
-
-    max_tokens: int | None = Field(None, ge=1, description="at most min(512, what is left)")
-    temperature: float | None = Field(None, ge=0, le=2, description="0 is greedy")
-    top_p: float | None = Field(None, gt=0, le=1)
-    top_k: int | None = Field(None, ge=0, le=2**31 - 1, description="0 is off")
-    min_p: float | None = Field(None, ge=0, le=1)
-    seed: int | None = Field(None, ge=0, le=MAX_SEED)
-    stop: Stops | None = None
-    presence_penalty: float | None = Field(None, ge=-2, le=2)
-    frequency_penalty: float | None = Field(None, ge=-2, le=2)
-    repetition_penalty: float | None = Field(None, gt=0, le=2)
-    logprobs: int | None = Field(None, ge=0, le=20)
-    timeout_ms: int | None = Field(None, ge=1, le=3_600_000)
+class Sampling(SamplingFields, Strict):
+    logprobs: Logprobs | None = None
 
 
 class Message(Strict):

@@ -5,18 +5,15 @@ Knows no KServe class and no engine.
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from model.errors import InvalidRequest, MissingField, UnknownField
+from model.fields import Loose, Text
 from model.parsing import validate
-from model.schemas import Sampling, Text
+from model.schemas import Sampling
 
 INPUTS = ("user_prompt", "system_prompt", "chat_id")
 OUTPUTS = ("response", "chat_id", "finish_reason", "error")
-
-
-class Loose(BaseModel):
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True, allow_inf_nan=False)
 
 
 class Tensor(Loose):
