@@ -28,6 +28,10 @@ from model.engine.scheduler import Batch, Scheduler
 logger = logging.getLogger(__name__)
 
 MAX_FAILED_STEPS = 3
+MIN_MEASURED_STEPS = 16
+"""Full steps before their speed is trusted."""
+SPEED_MARGIN = 2.0
+"""A prefill may be so many times as fast as the fastest step seen."""
 STEP_TOKEN_BUCKETS = (*(float(2**i) for i in range(14)), float("inf"))
 
 
@@ -64,6 +68,9 @@ class Engine:
         self._cancelled: Counter[str] = Counter(queue=0, prefill=0, decode=0)
         self._step_tokens = [0] * len(STEP_TOKEN_BUCKETS)
         self._step_tokens_sum = 0
+        self._full_steps = 0
+        self._fastest = 0.0
+        """Tokens per second of the fastest full step."""
 
     @property
     def has_requests(self) -> bool:
@@ -91,6 +98,7 @@ class Engine:
             except Exception as error:  # noqa: BLE001 - whatever the model raises is this step's failure
                 outputs += self._fail(batch, error)
             else:
+                self._measure(batch, self._clock() - now)
                 outputs += self._update(batch, results)
         return outputs
 
@@ -119,8 +127,29 @@ class Engine:
     def _end_cancelled(self, now: float) -> list[RequestOutput]:
         aborted, self._aborted = self._aborted, {}
         outputs = [self._cancel(r, why, now) for r, why in aborted.items() if not r.finished]
-        overdue = self._scheduler.overdue(now)
-        return outputs + [self._cancel(r, FinishReason.DEADLINE, now) for r in overdue]
+        for late in (self._scheduler.overdue, self._hopeless):
+            outputs += [self._cancel(r, FinishReason.DEADLINE, now) for r in late(now)]
+        return outputs
+
+    def _hopeless(self, now: float) -> list[Request]:
+        """Waiting requests whose deadline cannot be met even by the fastest prefill. An engine
+        with nothing to run tries all the same: it harms nobody, and its speed is measured anew."""
+        if self._full_steps < MIN_MEASURED_STEPS or not self._scheduler.running:
+            return []
+        speed = self._fastest * SPEED_MARGIN
+        return [
+            r
+            for r in self._scheduler.waiting
+            if r.scheduled_at is None
+            and r.deadline is not None
+            and r.num_prompt_tokens / speed > r.deadline - now
+        ]
+
+    def _measure(self, batch: Batch, seconds: float) -> None:
+        # Only a full step shows the speed of a prefill: smaller ones are slower for each token.
+        if batch.num_tokens >= self.info.max_num_batched_tokens and seconds > 0:
+            self._full_steps += 1
+            self._fastest = max(self._fastest, batch.num_tokens / seconds)
 
     def _cancel(self, request: Request, reason: FinishReason, now: float) -> RequestOutput:
         if reason is not FinishReason.STOP:

@@ -5,6 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from model.engine import EngineDead, FinishReason, Overloaded, SamplingParams, StepFailed
+from model.engine.engine import MIN_MEASURED_STEPS
 from model.engine.scheduler import Batch
 from tests.model.engine.fakes import EOS, Harness, expected_tokens, make_info, next_token
 
@@ -175,6 +176,50 @@ def test_a_queued_request_past_its_deadline_runs_no_forward_step() -> None:
     assert harness.outputs["a"][-1].finish_reason is FinishReason.DEADLINE
     assert harness.runner.batches == []
     harness.assert_nothing_left()
+
+
+def engine_of_known_speed() -> Harness:
+    """16 tokens a second in a full step, and one request that runs on."""
+    harness = Harness(make_info(num_blocks=400))
+    harness.runner.before_run = lambda batch: setattr(harness.clock, "now", harness.clock.now + 1)
+    harness.submit("measured", [1] * 16 * (MIN_MEASURED_STEPS + 1), params(50))
+    while not harness.outputs["measured"]:
+        harness.step()
+    return harness
+
+
+def test_a_deadline_that_no_prefill_can_meet_ends_a_request_before_its_first_step() -> None:
+    harness = engine_of_known_speed()
+    # 160 tokens need 10 s at the speed seen, 5 s at twice that.
+    harness.submit("hopeless", [2] * 160, params(1), deadline=harness.clock.now + 4.9)
+    harness.submit("perhaps", [3] * 160, params(1), deadline=harness.clock.now + 5.1)
+    before = len(harness.runner.batches)
+    harness.step()
+    assert harness.outputs["hopeless"][-1].finish_reason is FinishReason.DEADLINE
+    assert "perhaps" in harness.runner.batches[before]
+    assert harness.engine.stats().cancelled["queue"] == 1
+    harness.run()
+    assert not any("hopeless" in batch for batch in harness.runner.batches)
+    harness.assert_nothing_left()
+
+
+def test_an_engine_with_nothing_else_to_do_tries_to_meet_any_deadline() -> None:
+    harness = engine_of_known_speed()
+    harness.run()
+    harness.submit("a", [2] * 160, params(1), deadline=harness.clock.now + 1.5)
+    harness.step()
+    assert "a" in harness.runner.batches[-1]
+
+
+def test_a_cold_engine_drops_nothing_for_a_speed_it_does_not_know() -> None:
+    harness = Harness(make_info(num_blocks=400))
+    harness.runner.before_run = lambda batch: setattr(harness.clock, "now", harness.clock.now + 1)
+    harness.submit("first", [1] * 16 * 4, params(50))
+    while not harness.outputs["first"]:
+        harness.step()
+    harness.submit("a", [2] * 160, params(1), deadline=harness.clock.now + 1.5)
+    harness.step()
+    assert "a" in harness.runner.batches[-1]
 
 
 def test_a_running_request_is_ended_at_its_deadline() -> None:
