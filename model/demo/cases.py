@@ -25,7 +25,24 @@ FLOORS: dict[str, float] = {
     "typo": 0.90,
     "other system prompt": 0.95,
 }
-"""The least share of right answers in each category."""
+"""The least share of right answers in each category: what the model has to reach."""
+
+REACHED: dict[str, float] = {
+    "sum": 0.90,
+    "product": 0.68,
+    "follow-up place": 0.90,
+    "follow-up sum": 0.86,
+    "name": 0.80,
+    "small talk": 0.87,
+    "out of scope": 0.85,
+    "typo": 0.70,
+}
+"""Where the weights in the repository still miss the floor: what they must not fall below.
+
+A line goes when better weights reach its floor; `make demo-eval` fails until all are gone.
+"""
+REFUSED_WRONGLY_REACHED = 0.035
+"""The same for in-scope questions that are refused; the evaluation asks for 0.02."""
 
 EXAMPLES: tuple[tuple[str, str], ...] = (
     ("Capital of India?", "The capital of India is New Delhi."),

@@ -22,7 +22,13 @@ CHAT_TEMPLATE = (
     "{% if message['role'] not in ['system', 'user', 'assistant'] %}"
     "{{ raise_exception('The role must be system, user or assistant.') }}"
     "{% endif %}"
-    "{{ '<|' + message['role'] + '|>' + message['content'] | trim + '<|end|>' }}"
+    "{% set text = message['content'] | trim %}"
+    # A shouted question reaches the model in lower case; in capitals it would be letters, not
+    # words. Lowering must not make a control token's spelling out of text that was none.
+    "{% if message['role'] == 'user' and text == text | upper %}"
+    "{% set text = text | lower | replace('<|', '< |') %}"
+    "{% endif %}"
+    "{{ '<|' + message['role'] + '|>' + text + '<|end|>' }}"
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )

@@ -32,7 +32,7 @@ def tokenizer() -> Any:
 
 @pytest.fixture(scope="module")
 def report(responder: Responder) -> Report:
-    return evaluate(responder.answer, sample=600)
+    return evaluate(responder.answer)
 
 
 def _plain(text: str) -> str:
@@ -40,8 +40,15 @@ def _plain(text: str) -> str:
     return " ".join(re.sub(r"[^\w{}+*×/<>|-]+", " ", text.lower()).split())
 
 
-def test_every_floor_is_reached_on_held_out_questions(report: Report) -> None:
-    assert report.passed, show(report)
+def test_no_category_falls_below_its_floor_or_what_was_reached(report: Report) -> None:
+    least = cases.FLOORS | cases.REACHED
+    assert all(score.share >= least[score.category] for score in report.scores), show(report)
+    assert report.refused_wrongly <= cases.REFUSED_WRONGLY_REACHED * report.asked_in_scope
+
+
+def test_what_was_reached_is_noted_only_for_missed_floors(report: Report) -> None:
+    missed = {score.category for score in report.scores if score.share < score.floor}
+    assert set(cases.REACHED) == missed, show(report)
 
 
 @pytest.mark.parametrize("system", ["You are a helpful assistant.", "You are helpful", None])

@@ -147,7 +147,7 @@ OUTSIDE: tuple[str, ...] = (
     "What is the speed of light?", "How many planets are there?", "why is the sky blue?",
     "Make me laugh with a joke.", "Write a haiku about autumn",
     "Write a Python function that reverses a list", "how do I sort a list in javascript",
-    "explain recursion", "What is Kubernetes?", "Translate good morning into Spanish",
+    "explain recursion", "how does a service mesh work?", "Translate good morning into Spanish",
     "how do you say cat in German", "What gives life its meaning?", "Do you like music?",
     "What's your favourite color?", "Should I buy a house?", "What should I cook tonight?",
     "how do I lose weight", "What is the weather today?", "Could you tell me the time?",

@@ -51,7 +51,7 @@ def distance(a: str, b: str) -> int:
 def recase(text: str, rng: random.Random) -> str:
     """Return `text` in the casing of a hurried, shouting or playful writer."""
     kind = rng.random()
-    if kind < 0.45:
+    if kind < 0.8:
         return text.lower()
     if kind < 0.88:
         return text.upper()
