@@ -147,18 +147,26 @@ async def test_aborting_unknown_and_finished_requests_does_nothing() -> None:
 
 
 async def test_leaving_a_stream_aborts_its_request() -> None:
-    async with running() as engine:
-        async with engine.submit("a", [1], params(100)) as stream:
-            await anext(stream)
-        await until(lambda: engine.stats.kv_blocks_used == 0 and engine.stats.num_running == 0)
-        assert engine.stats.cancelled["decode"] == 1
+    gate = Gate()  # else the fake is at its end before the stream is left
+    async with running(gate) as engine:
+        async with engine.submit("a", [1], params(100)):
+            await until(gate.reached.is_set)
+        gate.open.set()
+        await until(lambda: engine.stats.cancelled["decode"] == 1)
+        assert engine.stats.kv_blocks_used == 0
+        assert engine.stats.num_running == 0
 
 
 async def test_a_reader_that_has_all_it_wants_frees_its_slot_and_is_no_cancel() -> None:
-    async with running() as engine:
+    gate = Gate()  # else the fake is at its end before the reader has enough
+    async with running(gate) as engine:
         async with engine.submit("a", [1], params(100)) as stream:
-            await anext(stream)
+            await until(gate.reached.is_set)
             stream.finish()
+            gate.open.set()
+            outputs = await collect(stream)
+        assert outputs[-1].finish_reason is FinishReason.STOP
+        assert len(tokens(outputs)) == 1
         await until(lambda: engine.stats.kv_blocks_used == 0 and engine.stats.num_running == 0)
         assert sum(engine.stats.cancelled.values()) == 0
 
