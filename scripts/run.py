@@ -175,7 +175,7 @@ def main() -> int:
     LOGS.mkdir(parents=True, exist_ok=True)
     local = {"MODEL_HOST_HOST": "127.0.0.1", "MODEL_HOST_PORT": str(options.model_port)}
     model = Server("model host", "model", options.model_port, local)
-    database = f"sqlite+aiosqlite:///{ROOT / 'data' / 'chats.db'}"
+    database = f"sqlite:///{ROOT / 'data' / 'chats.db'}"
     local = {
         "API_HOST": "127.0.0.1",
         "API_PORT": str(options.api_port),

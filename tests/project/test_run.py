@@ -31,7 +31,7 @@ def free_port() -> int:
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    database = f"sqlite+aiosqlite:///{tmp_path / 'chats.db'}"
+    database = f"sqlite:///{tmp_path / 'chats.db'}"
     return {**os.environ, "API_DATABASE_URL": database, "MODEL": ""}
 
 
