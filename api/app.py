@@ -41,6 +41,7 @@ def make_store(settings: Settings, metrics: Metrics) -> SqlStore:
         metrics,
         lease_s=settings.lease_s,
         timeout_s=settings.database_timeout_s,
+        connections=settings.database_connections,
     )
 
 

@@ -62,5 +62,5 @@ def configure(level: str, form: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     # These write a line per request with its address, which our own access log already does.
-    for name in ("httpx", "httpcore", "aiosqlite", "alembic", "uvicorn.access"):
+    for name in ("httpx", "httpcore", "alembic", "uvicorn.access"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -38,7 +38,11 @@ class Settings:
     port: int = _setting(8000, "port to listen on; 0 takes a free one", low=0, high=65535)
     model_host_url: str = _setting("http://127.0.0.1:8001", "where the model host answers")
     database_url: str = _setting(
-        "sqlite:///./data/chats.db", "where chats are stored, as SQLAlchemy writes it"
+        "sqlite:///./data/chats.db",
+        "where chats are stored: sqlite:///path or postgresql://user:password@host/name",
+    )
+    database_connections: int = _setting(
+        8, "connections that one process keeps to PostgreSQL", low=1, high=200
     )
 
     request_timeout_s: float = _setting(
@@ -84,9 +88,10 @@ class Settings:
         for spec in fields(self):
             _check(spec, getattr(self, spec.name))
         _check_url(env_name("model_host_url"), self.model_host_url)
-        if not self.database_url.startswith(("sqlite:///", "sqlite+aiosqlite:///")):
+        if not self.database_url.startswith(("sqlite:///", "postgresql://", "postgres://")):
             raise SettingsError(
-                f"{env_name('database_url')}: want sqlite:///path; no other database is supported"
+                f"{env_name('database_url')}: want sqlite:///path or "
+                "postgresql://user:password@host:port/name"
             )
 
 

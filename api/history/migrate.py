@@ -25,7 +25,7 @@ def _config(connection: Connection) -> Config:
 
 
 def upgrade(connection: Connection) -> tuple[str | None, str | None]:
-    """The revision before and after."""
+    """The revision before and after. The caller keeps other processes from doing the same."""
     config = _config(connection)
     before = MigrationContext.configure(connection).get_current_revision()
     newest = ScriptDirectory.from_config(config).get_current_head()

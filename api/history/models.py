@@ -1,7 +1,20 @@
 """The tables. The owner stands first in every primary key, so that no query can forget it."""
 
-from sqlalchemy import BigInteger, ForeignKeyConstraint, Index, Text, text
+from sqlalchemy import BigInteger, Dialect, ForeignKeyConstraint, Index, Text, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator
+
+
+class AnswerText(TypeDecorator[str]):
+    """What a model wrote, any character. PostgreSQL cannot keep U+0000: it gets its picture."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        if value is not None and dialect.name == "postgresql":
+            return value.replace("\0", "\u2400")
+        return value
 
 
 class Base(DeclarativeBase):
@@ -32,7 +45,7 @@ class TurnRow(Base):
     status: Mapped[str] = mapped_column(Text)
     system_prompt: Mapped[str | None] = mapped_column(Text)
     user_prompt: Mapped[str] = mapped_column(Text)
-    response: Mapped[str | None] = mapped_column(Text)
+    response: Mapped[str | None] = mapped_column(AnswerText)
     finish_reason: Mapped[str | None] = mapped_column(Text)
     error_code: Mapped[str | None] = mapped_column(Text)
     prompt_tokens: Mapped[int | None] = mapped_column(BigInteger)

@@ -1,8 +1,8 @@
 """The store on a SQL database: who waits for what, how long, and which leases are kept alive.
 
-A whole transaction (`api.history.statements`) runs in one go on the database's own thread, so the
-event loop waits once per transaction and not once per statement. A database that is reached over
-the network would run the same functions with SQLAlchemy's `AsyncConnection.run_sync`.
+A whole transaction (`api.history.statements`) runs in one go on a thread of the database's own, so
+the event loop waits once per transaction and not once per statement. `api.history.database` knows
+how many threads there are and what else SQLite and PostgreSQL need.
 
 An operation that has begun always runs to its end: a request that is cancelled stops waiting for
 it but never leaves a connection in the middle of an exchange. One renewal task per process keeps
@@ -18,14 +18,12 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, create_engine
-from sqlalchemy.engine import make_url
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.pool import StaticPool
 
 from api import logs
 from api.errors import ApiError, StoreUnavailable
-from api.history import migrate, sqlite, statements
+from api.history import database, migrate, statements
 from api.history.store import (
     ChatHead,
     LeaseLost,
@@ -39,11 +37,14 @@ from api.metrics import Metrics
 
 logger = logging.getLogger("api.history")
 T = TypeVar("T")
+_ATTEMPTS = 4
 
 
 class SqlStore:
-    def __init__(self, url: str, metrics: Metrics, *, lease_s: float, timeout_s: float) -> None:
-        self._url = make_url(url)
+    def __init__(
+        self, url: str, metrics: Metrics, *, lease_s: float, timeout_s: float, connections: int = 8
+    ) -> None:
+        self._database = database.connect(url, timeout_s=timeout_s, connections=connections)
         self._metrics = metrics
         self._lease_ms = int(lease_s * 1000)
         self._timeout_s = timeout_s
@@ -52,71 +53,47 @@ class SqlStore:
         self._operations: set[asyncio.Future[Any]] = set()
         self._renewal: asyncio.Task[None] | None = None
         self._opened = False
-        file = sqlite.database_file(self._url)
-        self._file = file
-        self._lock = sqlite.ProcessLock(file) if file else None
-        self._engine = create_engine(
-            # The name of an asyncio driver is accepted and means the same file.
-            self._url.set(drivername="sqlite"),
-            poolclass=StaticPool,
-            hide_parameters=True,
-            connect_args={
-                "timeout": timeout_s,
-                "isolation_level": None,
-                # Opened and closed by other threads than the one that works with it, never at once.
-                "check_same_thread": False,
-            },
+        self._threads = ThreadPoolExecutor(
+            max_workers=self._database.connections, thread_name_prefix="history"
         )
-        sqlite.configure(self._engine, timeout_s)
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="history")
 
     # ---- opening and closing --------------------------------------------------------------------
 
     async def open(self) -> None:
         if self._opened:
             return
-        alone = await self._prepare()
+        alone = self._database.prepare()
 
         def operation(connection: Connection) -> tuple[str | None, str | None, int]:
+            self._database.lock_schema(connection)
             before, after = migrate.upgrade(connection)
             return before, after, statements.end_dead_turns(connection, every=alone)
 
         loop = asyncio.get_running_loop()
         try:
             before, after, ended = await loop.run_in_executor(
-                self._thread, lambda: self._transact(operation, writes=True)
+                self._threads, lambda: self._transact(operation, writes=True)
             )
         except (SQLAlchemyError, OSError) as error:
             cause = error.orig if isinstance(error, DBAPIError) else error
-            raise StoreError(f"{self._file or 'database'}: {cause}") from error
+            raise StoreError(f"{self._database.name}: {' '.join(str(cause).split())}") from error
         await self._share_lock()
-        mode, reason = sqlite.journal_mode()
         logs.event(
             logger,
             logging.INFO,
             "history is open",
             schema=after,
             schema_before=before,
-            journal=mode,
-            synchronous="full",
-            because=reason,
             interrupted_turns=ended,
+            **self._database.facts(),
         )
         self._opened = True
         self._renewal = asyncio.create_task(self._renew_for_ever())
 
-    async def _prepare(self) -> bool:
-        """Make the folder. True when no other living process uses the database."""
-        if self._file is None or self._lock is None:
-            return True
-        sqlite.prepare_folder(self._file)
-        return self._lock.alone()
-
     async def _share_lock(self) -> None:
         deadline = time.monotonic() + self._timeout_s
-        while self._lock is not None and not self._lock.share():
+        while not self._database.share():
             if time.monotonic() > deadline:
-                self._lock.release()
                 return
             await asyncio.sleep(0.05)
 
@@ -127,10 +104,8 @@ class SqlStore:
             self._renewal = None
         while self._operations:
             await asyncio.wait(self._operations)
-        self._thread.shutdown()
-        self._engine.dispose()
-        if self._lock is not None:
-            self._lock.release()
+        self._threads.shutdown()
+        self._database.close()
         self._opened = False
 
     # ---- operations -----------------------------------------------------------------------------
@@ -238,10 +213,16 @@ class SqlStore:
     # ---- running --------------------------------------------------------------------------------
 
     def _transact(self, operation: Callable[[Connection], T], *, writes: bool) -> T:
-        with self._engine.connect() as plain:
-            connection = plain.execution_options(writes=writes)
-            with connection.begin():
-                return operation(connection)
+        for attempt in range(_ATTEMPTS):
+            try:
+                with self._database.engine.connect() as plain:
+                    connection = plain.execution_options(writes=writes)
+                    with connection.begin():
+                        return operation(connection)
+            except DBAPIError as error:
+                if attempt == _ATTEMPTS - 1 or not self._database.may_repeat(error):
+                    raise
+        raise AssertionError("unreachable")
 
     async def _run(
         self,
@@ -261,7 +242,7 @@ class SqlStore:
             with self._metrics.store.labels(name).time():
                 return self._transact(operation, writes=writes)
 
-        submitted = self._thread.submit(whole)
+        submitted = self._threads.submit(whole)
         future = asyncio.wrap_future(submitted)
         self._operations.add(future)
         future.add_done_callback(self._operations.discard)
@@ -269,7 +250,7 @@ class SqlStore:
             async with asyncio.timeout(self._timeout_s + 0.25):
                 return await asyncio.shield(future)
         except SQLAlchemyError as error:
-            raise sqlite.translate(error) from error
+            raise self._database.translate(error) from error
         except (TimeoutError, asyncio.CancelledError) as error:
             # An ending has to be stored even when nobody waits for it any more.
             needed = writes and late is None

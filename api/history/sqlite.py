@@ -12,9 +12,10 @@ import sqlite3
 from pathlib import Path
 from typing import IO, Any
 
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import StaticPool
 
 from api.errors import ApiError, StoreFull, StoreUnavailable
 from api.history.store import StoreError
@@ -44,7 +45,7 @@ def prepare_folder(path: Path) -> None:
         raise StoreError(f"{path.parent}: cannot be made: {error.strerror}") from error
 
 
-def configure(engine: Engine, timeout_s: float) -> None:
+def _configure(engine: Engine, timeout_s: float) -> None:
     """Settings of every connection, and transactions that take the write lock when they begin."""
     mode, _ = journal_mode()
 
@@ -66,12 +67,58 @@ def configure(engine: Engine, timeout_s: float) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-def translate(error: BaseException) -> ApiError:
-    """What a failed operation means for the client who asked for it."""
-    cause = error.orig if isinstance(error, DBAPIError) else error
-    if getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
-        return StoreFull()
-    return StoreUnavailable(retry_after_s=2)
+class SqliteFile:
+    """A database file, or one in memory. One connection, one thread."""
+
+    connections = 1
+
+    def __init__(self, url: URL, timeout_s: float) -> None:
+        self._file = database_file(url)
+        self.name = str(self._file or "database in memory")
+        self._lock = ProcessLock(self._file) if self._file else None
+        self.engine = create_engine(
+            url.set(drivername="sqlite"),
+            poolclass=StaticPool,
+            hide_parameters=True,
+            connect_args={
+                "timeout": timeout_s,
+                "isolation_level": None,
+                # Opened and closed by other threads than the one that works with it, never at once.
+                "check_same_thread": False,
+            },
+        )
+        _configure(self.engine, timeout_s)
+
+    def prepare(self) -> bool:
+        if self._file is None or self._lock is None:
+            return True
+        prepare_folder(self._file)
+        return self._lock.alone()
+
+    def lock_schema(self, connection: Connection) -> None:
+        """Nothing to do: a transaction that writes has the file for itself."""
+
+    def share(self) -> bool:
+        return self._lock is None or self._lock.share()
+
+    def close(self) -> None:
+        self.engine.dispose()
+        if self._lock is not None:
+            self._lock.release()
+
+    def may_repeat(self, error: BaseException) -> bool:
+        """Never: nobody else writes while a transaction that writes runs."""
+        return False
+
+    def translate(self, error: BaseException) -> ApiError:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        if getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            return StoreFull()
+        return StoreUnavailable(retry_after_s=2)
+
+    def facts(self) -> dict[str, Any]:
+        mode, reason = journal_mode()
+        return {"database": self.name, "journal": mode, "synchronous": "full", "because": reason}
 
 
 class ProcessLock:

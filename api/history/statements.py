@@ -7,13 +7,13 @@ them names the owner.
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVarTuple
 
 from sqlalchemy import (
     ColumnClause,
     ColumnElement,
     Connection,
-    and_,
+    Select,
     delete,
     insert,
     literal,
@@ -35,6 +35,7 @@ from api.history.store import (
     TurnStatus,
 )
 
+Columns = TypeVarTuple("Columns")
 # Written out, not bound: only then SQLite sees that the partial index of pending turns applies.
 _PENDING: ColumnClause[str] = literal_column("'pending'")
 # Databases bound the number of parameters of a statement.
@@ -143,6 +144,7 @@ def end_turn(connection: Connection, turn: StartedTurn, outcome: TurnOutcome) ->
 
 
 def delete_chat(connection: Connection, owner: str, chat_id: str) -> bool:
+    connection.execute(_locked(select(ChatRow.next_position), owner, chat_id))
     leased = select(LeaseRow.expires_ms).where(
         *_of(LeaseRow, owner, chat_id), LeaseRow.expires_ms > now_ms()
     )
@@ -217,21 +219,13 @@ def end_dead_turns(connection: Connection, *, every: bool) -> int:
 
 def _chat_for_writing(connection: Connection, new: NewTurn, now: int) -> _Chat:
     """The chat with its lease, made when there is none."""
-    same = and_(ChatRow.owner == LeaseRow.owner, ChatRow.chat_id == LeaseRow.chat_id)
-    query = (
-        select(
-            ChatRow.system_prompt,
-            ChatRow.next_position,
-            ChatRow.complete_turns,
-            LeaseRow.expires_ms,
-        )
-        .join_from(ChatRow, LeaseRow, same, isouter=True)
-        .where(*_of(ChatRow, new.owner, new.chat_id))
-        .with_for_update(of=ChatRow)
-    )
-    row = connection.execute(query).first()
+    columns = select(ChatRow.system_prompt, ChatRow.next_position, ChatRow.complete_turns)
+    row = connection.execute(_locked(columns, new.owner, new.chat_id)).first()
     if row is not None:
-        return _Chat(*row)
+        # Read after the lock, never beside it: a server that waited for the lock would join the
+        # chat as it is now with the lease as it was before.
+        lease = select(LeaseRow.expires_ms).where(*_of(LeaseRow, new.owner, new.chat_id))
+        return _Chat(*row.tuple(), connection.execute(lease).scalar())
     connection.execute(
         insert(ChatRow).values(
             owner=new.owner,
@@ -245,6 +239,11 @@ def _chat_for_writing(connection: Connection, new: NewTurn, now: int) -> _Chat:
     return _Chat(None, 0, 0, None)
 
 
+def _locked(query: Select[*Columns], owner: str, chat_id: str) -> Select[*Columns]:
+    """Hold the chat's row until the transaction ends; SQLite holds the whole file anyway."""
+    return query.where(*_of(ChatRow, owner, chat_id)).with_for_update()
+
+
 def _take_lease(connection: Connection, new: NewTurn, chat: _Chat, now: int) -> None:
     of_chat = (new.owner, new.chat_id)
     if chat.lease_expires_ms is not None:
@@ -252,12 +251,12 @@ def _take_lease(connection: Connection, new: NewTurn, chat: _Chat, now: int) -> 
             raise ChatBusy
         # Its writer died or stood still: the turn ends now, and a late answer of it will find
         # nothing pending.
+        connection.execute(delete(LeaseRow).where(*_of(LeaseRow, *of_chat)))
         connection.execute(
             update(TurnRow)
             .where(*_of(TurnRow, *of_chat), TurnRow.status == _PENDING)
             .values(status=TurnStatus.INTERRUPTED, finished_ms=now)
         )
-        connection.execute(delete(LeaseRow).where(*_of(LeaseRow, *of_chat)))
     connection.execute(
         insert(LeaseRow).values(
             owner=new.owner,

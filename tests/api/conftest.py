@@ -2,19 +2,23 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import httpx
+import psycopg
 import pytest
+from sqlalchemy.engine import make_url
 
 from api.app import create_app
 from api.routes.common import Parts
 from api.settings import Settings
 from api.upstream import Transport
+from tests.api.postgres_server import running_server
 from tests.api.stub_host import StubHost, running
 
 
@@ -90,6 +94,34 @@ async def serving_api(
         httpx.AsyncClient(base_url=url, timeout=20, trust_env=False, verify=False) as client,
     ):
         yield Api(url, client, app.state.parts, app)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The address of a real server, one for the test run."""
+    with running_server() as url:
+        yield url
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str) -> Iterator[str]:
+    """The address of a new database."""
+    name = f"t{uuid.uuid4().hex}"
+    with psycopg.connect(postgres_server, autocommit=True) as server:
+        server.execute(f'CREATE DATABASE "{name}"')
+    address = make_url(postgres_server).set(database=name)
+    yield address.render_as_string(hide_password=False)
+    with psycopg.connect(postgres_server, autocommit=True) as server:
+        server.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of a new database of either kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/chats.db"
+    url: str = request.getfixturevalue("postgres_url")
+    return url
 
 
 @pytest.fixture

@@ -1,37 +1,28 @@
-"""The store: leases, endings, bit-exact text, what survives, what refuses to start."""
+"""The store on both databases: leases, endings, who sees what."""
 
 import asyncio
-import sqlite3
-import threading
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 
-from api.errors import ChatBusy, StoreFull, StoreUnavailable
-from api.history import LeaseLost, SqlStore, StartedTurn, StoreError, TurnOutcome, TurnStatus
-from api.history import sqlite as sqlite_rules
+from api.errors import ChatBusy
+from api.history import LeaseLost, SqlStore, StartedTurn, TurnOutcome, TurnStatus
 from api.metrics import Metrics
 from tests.api.conftest import eventually
+from tests.api.stores import DONE, OpenStore, begin, statuses
 
 pytestmark = pytest.mark.anyio
-DONE = TurnOutcome(status=TurnStatus.COMPLETE, response="yes", own_tokens=5)
-
-
-class OpenStore(Protocol):
-    async def __call__(self, **changed: Any) -> SqlStore: ...
 
 
 @pytest.fixture
-async def open_store(tmp_path: Path) -> AsyncIterator[OpenStore]:
+async def open_store(database_url: str) -> AsyncIterator[OpenStore]:
     async with AsyncExitStack() as stack:
 
         async def make(**changed: Any) -> SqlStore:
             values = {"lease_s": 15.0, "timeout_s": 5.0} | changed
-            store = SqlStore(f"sqlite:///{tmp_path}/chats.db", Metrics(), **values)
+            store = SqlStore(database_url, Metrics(), **values)
             stack.push_async_callback(store.close)
             await store.open()
             return store
@@ -42,15 +33,6 @@ async def open_store(tmp_path: Path) -> AsyncIterator[OpenStore]:
 @pytest.fixture
 async def store(open_store: OpenStore) -> SqlStore:
     return await open_store()
-
-
-async def begin(store: SqlStore, chat_id: str = "1", text: str = "q", **more: Any) -> StartedTurn:
-    values = {"system_prompt": None, "request_id": "r", "max_past": 100} | more
-    return await store.begin_turn(more.pop("owner", ""), chat_id, user_prompt=text, **values)
-
-
-async def statuses(store: SqlStore, chat_id: str = "1") -> list[str]:
-    return [turn.status.value for turn in await store.list_turns("", chat_id, 100, -1)]
 
 
 async def test_a_question_is_stored_before_its_answer(store: SqlStore) -> None:
@@ -118,49 +100,6 @@ async def test_a_lease_is_shared_by_processes_on_one_database(open_store: OpenSt
     assert len((await begin(second)).past) == 1
 
 
-async def test_a_running_turn_keeps_its_lease(open_store: OpenStore, tmp_path: Path) -> None:
-    store = await open_store(lease_s=3.0)
-    turn = await begin(store)
-    database = sqlite3.connect(tmp_path / "chats.db")
-
-    def expiry() -> int:
-        value: int = database.execute("SELECT expires_ms FROM leases").fetchone()[0]
-        return value
-
-    first = expiry()
-    await eventually(lambda: expiry() > first, 20)
-    database.close()
-    await store.end_turn(turn, DONE)
-
-
-async def test_a_turn_whose_ending_failed_frees_its_chat_while_others_run(
-    open_store: OpenStore,
-) -> None:
-    store = await open_store(lease_s=1.5)
-    lost, running = await begin(store, "1"), await begin(store, "2")
-
-    async def pages(limit: int) -> None:
-        statement = f"PRAGMA max_page_count={limit}"
-        await store._run("pragma", lambda connection: connection.exec_driver_sql(statement).all())
-
-    await pages(1)  # as many as there are: the disk is full
-    with pytest.raises(StoreFull):
-        outcome = TurnOutcome(status=TurnStatus.COMPLETE, response="x" * 1_000_000)
-        await store.end_turn(lost, outcome)
-    await pages(1_000_000)
-
-    async def free() -> bool:
-        try:
-            await begin(store, "1")
-        except ChatBusy:
-            return False
-        return True
-
-    await eventually(free, 10)
-    assert (await statuses(store, "1"))[0] == "interrupted"
-    await store.end_turn(running, DONE)
-
-
 async def test_a_writer_that_stood_still_cannot_end_its_turn(open_store: OpenStore) -> None:
     zombie = await open_store(lease_s=0.3)
     other = await open_store(lease_s=0.3)
@@ -216,18 +155,6 @@ async def test_owners_never_see_each_others_chats(store: SqlStore) -> None:
     assert other.past == ()
 
 
-async def test_at_start_the_turns_of_a_dead_process_are_interrupted(
-    open_store: OpenStore, tmp_path: Path
-) -> None:
-    first = await open_store()
-    await begin(first)
-    first._held.clear()
-    await first.close()  # gives nothing back: for the database this is a process that ended
-    again = await open_store()
-    assert await statuses(again) == ["interrupted"]
-    assert (await begin(again)).position == 1
-
-
 async def test_a_second_process_does_not_interrupt_the_firsts_turns(open_store: OpenStore) -> None:
     first = await open_store()
     turn = await begin(first)
@@ -254,82 +181,6 @@ async def test_a_cancelled_request_leaves_no_lease(store: SqlStore) -> None:
             await eventually(free)
 
 
-async def test_a_short_lock_is_waited_for_and_a_long_one_is_a_503(
-    open_store: OpenStore, tmp_path: Path
-) -> None:
-    store = await open_store(timeout_s=0.6)
-    blocker = sqlite3.connect(tmp_path / "chats.db", isolation_level=None)
-    blocker.execute("BEGIN IMMEDIATE")
-    waiting = asyncio.create_task(begin(store, "short"))
-    await asyncio.sleep(0.2)
-    blocker.execute("ROLLBACK")
-    await waiting
-    blocker.execute("BEGIN IMMEDIATE")
-    started = time.monotonic()
-    results = await asyncio.gather(
-        *(begin(store, f"long{n}") for n in range(5)), return_exceptions=True
-    )
-    assert time.monotonic() - started < 2.0
-    assert {type(result) for result in results} == {StoreUnavailable}
-    blocker.execute("ROLLBACK")
-    blocker.close()
-
-    async def works() -> bool:
-        try:
-            await begin(store, "after")
-        except (StoreUnavailable, ChatBusy):
-            return False
-        return True
-
-    await eventually(works)
-
-
-async def test_a_read_that_nobody_waits_for_any_more_is_not_done(open_store: OpenStore) -> None:
-    store = await open_store(timeout_s=0.1)
-    blocked = threading.Event()
-    store._thread.submit(blocked.wait)
-    try:
-        with pytest.raises(StoreUnavailable):
-            await store.get_chat("", "1")
-    finally:
-        blocked.set()
-    await eventually(lambda: not store._operations)
-    assert await store.list_chats("", 1, None) == []
-
-    def done(operation: str) -> float | None:
-        name = "qna_api_database_seconds_count"
-        return store._metrics.registry.get_sample_value(name, {"operation": operation})
-
-    assert done("list_chats") == 1
-    assert done("get_chat") is None
-
-
-async def test_a_full_disk_is_said_and_writes_resume(store: SqlStore, tmp_path: Path) -> None:
-    def pages(limit: int) -> None:
-        with store._engine.connect() as connection:
-            connection.exec_driver_sql(f"PRAGMA max_page_count={limit}")
-
-    pages(20)
-    with pytest.raises(StoreFull):
-        await begin(store, "big", "x" * 1_000_000)
-    pages(1_000_000)
-    await begin(store, "big", "x" * 1_000_000)
-    check = sqlite3.connect(tmp_path / "chats.db")
-    assert check.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    check.close()
-
-
-async def test_commits_are_synced_and_the_journal_is_safe(store: SqlStore) -> None:
-    mode, reason = sqlite_rules.journal_mode()
-    assert mode == ("wal" if sqlite3.sqlite_version_info >= (3, 51, 3) else "delete")
-    assert sqlite3.sqlite_version in reason
-    with store._engine.connect() as connection:
-        for pragma, value in (
-            ("synchronous", 2), ("journal_mode", mode), ("busy_timeout", 5000), ("foreign_keys", 1)
-        ):  # fmt: skip
-            assert connection.exec_driver_sql(f"PRAGMA {pragma}").scalar() == value
-
-
 async def test_paging_gives_every_chat_once_latest_first(store: SqlStore) -> None:
     for number in range(11):
         await store.end_turn(await begin(store, f"c{number:02}"), DONE)
@@ -340,32 +191,3 @@ async def test_paging_gives_every_chat_once_latest_first(store: SqlStore) -> Non
         before = seen[-1]
     assert len({chat_id for _, chat_id in seen}) == len(seen) == 11
     assert seen == sorted(seen, reverse=True)
-
-
-@pytest.mark.parametrize("content", [b"this is no database at all, but long enough" * 30])
-async def test_a_file_that_is_no_database_stops_the_start(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "chats.db"
-    path.write_bytes(content)
-    store = SqlStore(f"sqlite:///{path}", Metrics(), lease_s=1, timeout_s=1)
-    with pytest.raises(StoreError, match="not a database"):
-        await store.open()
-    await store.close()
-    assert path.read_bytes() == content
-
-
-async def test_a_newer_schema_stops_the_start(open_store: OpenStore, tmp_path: Path) -> None:
-    await (await open_store()).close()
-    database = sqlite3.connect(tmp_path / "chats.db")
-    database.execute("UPDATE alembic_version SET version_num = '9999'")
-    database.commit()
-    database.close()
-    with pytest.raises(StoreError, match="newer version"):
-        await open_store()
-
-
-async def test_a_folder_that_cannot_be_made_stops_the_start(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    store = SqlStore(f"sqlite:///{tmp_path}/file/a/chats.db", Metrics(), lease_s=1, timeout_s=1)
-    with pytest.raises(StoreError, match="cannot be made"):
-        await store.open()
-    await store.close()

@@ -6,16 +6,16 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import create_engine
 
 from api.__main__ import main
 from api.history import SqlStore, StoreError, migrate
+from api.history.database import connect
 from api.history.models import Base
 from api.metrics import Metrics
 
 
-def test_the_migrations_make_what_the_models_say(tmp_path: Path) -> None:
-    engine = create_engine(f"sqlite:///{tmp_path}/a.db")
+def test_the_migrations_make_what_the_models_say(database_url: str) -> None:
+    engine = connect(database_url, timeout_s=5, connections=1).engine
     with engine.begin() as connection:
         assert migrate.upgrade(connection) == (None, "0001")
         assert migrate.upgrade(connection) == ("0001", "0001")

@@ -70,11 +70,11 @@ def eventually(probe: Callable[[], T], timeout_s: float, what: str) -> T:
 
 
 @contextmanager
-def port_forward(service: str, port: int = 80) -> Iterator[str]:
-    """The address of a Service on this machine."""
+def port_forward(name: str, port: int = 80, *, kind: str = "svc") -> Iterator[str]:
+    """The address of a Service, or of a pod, on this machine."""
     command = ["kubectl", "--context", CONTEXT, "-n", NAMESPACE, "port-forward"]
     process = subprocess.Popen(
-        [*command, f"svc/{service}", f":{port}"],
+        [*command, f"{kind}/{name}", f":{port}"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -84,7 +84,7 @@ def port_forward(service: str, port: int = 80) -> Iterator[str]:
     try:
         said = process.stdout.readline()
         match = re.search(r"127\.0\.0\.1:(\d+)", said)
-        assert match, f"port-forward to {service} failed: {said}"
+        assert match, f"port-forward to {name} failed: {said}"
         # The rest must be read, or a full pipe would stop the forwarding.
         reader.start()
         yield f"http://127.0.0.1:{match[1]}"

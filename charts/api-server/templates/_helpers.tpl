@@ -60,12 +60,29 @@ app.kubernetes.io/component: api
 {{- default (printf "http://%s-predictor.%s.svc" .Values.modelHost.name $namespace) .Values.modelHost.url -}}
 {{- end -}}
 
+{{/* Not empty where the chats are kept by a database server, so that there may be several pods. */}}
+{{- define "api-server.onServer" -}}
+{{- if .Values.database.existingSecret }}true{{ end -}}
+{{- end -}}
+
+{{/* Not empty where the SQLite file lies in a claim. */}}
+{{- define "api-server.usesClaim" -}}
+{{- if and .Values.persistence.enabled (not (include "api-server.onServer" .)) }}true{{ end -}}
+{{- end -}}
+
 {{/* Environment of the API server. */}}
 {{- define "api-server.env" -}}
 - name: API_MODEL_HOST_URL
   value: {{ include "api-server.modelHostUrl" . | quote }}
 - name: API_DATABASE_URL
-  value: sqlite+aiosqlite:////data/chats.db
+{{- if include "api-server.onServer" . }}
+  valueFrom:
+    secretKeyRef:
+      name: {{ .Values.database.existingSecret }}
+      key: {{ .Values.database.secretKey }}
+{{- else }}
+  value: sqlite:////data/chats.db
+{{- end }}
 {{- range $key, $value := .Values.config }}
 {{- if not (kindIs "invalid" $value) }}
 - name: API_{{ $key | snakecase | upper }}
@@ -90,7 +107,7 @@ nodeAffinity:
         matchExpressions:
           - key: nvidia.com/gpu.present
             operator: DoesNotExist
-{{- if .Values.persistence.enabled }}
+{{- if include "api-server.usesClaim" . }}
 podAffinity:
   requiredDuringSchedulingIgnoredDuringExecution:
     - topologyKey: kubernetes.io/hostname
@@ -129,15 +146,17 @@ seccompProfile:
 {{- if lt (float64 .Values.terminationGracePeriodSeconds) $least -}}
 {{- fail (printf "terminationGracePeriodSeconds is %v, but stopping takes up to %v s: preStopSeconds %v + config.drainTimeoutS %v + %d for the last errors + config.databaseTimeoutS %v; raise it or lower those" (include "api-server.text" .Values.terminationGracePeriodSeconds) (include "api-server.text" $least) (include "api-server.text" .Values.preStopSeconds) (include "api-server.text" $drain) $farewell (include "api-server.text" $database)) -}}
 {{- end -}}
-{{- $onlySqlite := printf "API server %s keeps its chats in a SQLite file only, which has room for one pod" .Chart.AppVersion -}}
-{{- if .Values.database.existingSecret -}}
-{{- fail (printf "database.existingSecret names a database server, but %s: leave it empty" $onlySqlite) -}}
-{{- end -}}
+{{- if not (include "api-server.onServer" .) -}}
+{{- $file := "the chats are in a SQLite file, which has room for one pod: set database.existingSecret to the Secret with a PostgreSQL address" -}}
 {{- if .Values.autoscaling.enabled -}}
-{{- fail (printf "autoscaling.enabled is true, but %s: leave it off" $onlySqlite) -}}
+{{- fail (printf "autoscaling.enabled is true, but %s, or leave autoscaling off" $file) -}}
 {{- end -}}
 {{- if gt (int .Values.replicas) 1 -}}
-{{- fail (printf "replicas is %d, but %s: leave it at 1" (int .Values.replicas) $onlySqlite) -}}
+{{- fail (printf "replicas is %d, but %s, or leave it at 1" (int .Values.replicas) $file) -}}
+{{- end -}}
+{{- end -}}
+{{- if and .Values.autoscaling.enabled (gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) -}}
+{{- fail (printf "autoscaling.minReplicas %d is more than autoscaling.maxReplicas %d" (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) -}}
 {{- end -}}
 {{- if and .Values.ingress.enabled (not .Values.ingress.hosts) -}}
 {{- fail "ingress.enabled needs at least one name in ingress.hosts" -}}

