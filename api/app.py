@@ -12,6 +12,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi_offline import FastAPIOffline
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -59,12 +60,14 @@ def create_app(
     store = store or make_store(settings, metrics)
     host = ModelHost(settings, metrics, transport)
     service = ChatService(settings, store, host, metrics)
-    app = FastAPI(
+    # The pages under /docs bring their scripts along: a closed cluster reaches no public address.
+    app = FastAPIOffline(
         title="qna API server",
         description=DESCRIPTION,
         version=__version__,
         lifespan=_lifespan,
         redoc_url=None,
+        static_url="/docs/assets",
         redirect_slashes=False,
     )
     app.state.parts = Parts(settings, metrics, lifecycle, store, host, service)

@@ -16,6 +16,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from model.config import Settings, load_settings
@@ -58,13 +59,15 @@ def build_app(host: Host, predictor: Predictor, *, runs_engine: bool = True) -> 
             predictor.stop()
             await running
 
-    app = FastAPI(
+    # The pages under /docs bring their scripts along: a closed cluster reaches no public address.
+    app = FastAPIOffline(
         title="Model host",
         version=VERSION,
         description=DESCRIPTION,
         lifespan=lifespan,
         redirect_slashes=False,
         redoc_url=None,
+        static_url="/docs/assets",
     )
     app.state.host = host
     for router in (

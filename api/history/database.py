@@ -4,10 +4,12 @@ from typing import Any, Protocol
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
 from api.errors import ApiError
 from api.history.postgres import PostgresServer
 from api.history.sqlite import SqliteFile
+from api.history.store import StoreError
 
 
 class Database(Protocol):
@@ -42,8 +44,12 @@ class Database(Protocol):
 
 
 def connect(url: str, *, timeout_s: float, connections: int) -> Database:
-    """The database of an address; nothing is opened yet."""
-    parsed = make_url(url)
+    """The database of an address; nothing is opened yet. StoreError when it is no address."""
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError) as error:
+        # The error's own words may hold the password.
+        raise StoreError("API_DATABASE_URL: not an address of a database") from error
     if parsed.drivername.startswith("sqlite"):
         return SqliteFile(parsed, timeout_s)
     return PostgresServer(parsed, timeout_s, connections)

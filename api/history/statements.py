@@ -225,7 +225,7 @@ def _chat_for_writing(connection: Connection, new: NewTurn, now: int) -> _Chat:
         # Read after the lock, never beside it: a server that waited for the lock would join the
         # chat as it is now with the lease as it was before.
         lease = select(LeaseRow.expires_ms).where(*_of(LeaseRow, new.owner, new.chat_id))
-        return _Chat(*row.tuple(), connection.execute(lease).scalar())
+        return _Chat(row[0], row[1], row[2], connection.execute(lease).scalar())
     connection.execute(
         insert(ChatRow).values(
             owner=new.owner,

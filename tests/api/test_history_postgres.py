@@ -8,6 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from api.__main__ import main
 from api.errors import ApiError, ChatBusy, StoreUnavailable
 from api.history import SqlStore, StartedTurn, StoreError, TurnOutcome, TurnStatus
 from api.metrics import Metrics
@@ -45,7 +46,8 @@ async def test_of_many_writers_in_two_processes_one_begins(open_store: OpenStore
         )
         begun = [result for result in results if isinstance(result, StartedTurn)]
         assert len(begun) == 1
-        assert sum(isinstance(result, ChatBusy) for result in results) == 15
+        others = [result for result in results if result is not begun[0]]
+        assert [type(result) for result in others] == [ChatBusy] * 15
         await first.end_turn(begun[0], DONE)
         assert await statuses(second, chat) == ["complete"]
 
@@ -130,6 +132,15 @@ async def test_a_server_that_is_not_there_stops_the_start_with_one_line() -> Non
     with pytest.raises(ApiError):
         await store.check()
     await store.close()
+
+
+def test_an_address_that_is_none_is_one_line_without_its_password(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    url = "postgresql://user:hunter2@host:port/name"
+    assert main(["migrate", "--database-url", url]) == 1
+    said = capsys.readouterr().err
+    assert said == "api: API_DATABASE_URL: not an address of a database\n"
 
 
 async def test_the_readiness_check_sees_the_server(open_store: OpenStore) -> None:

@@ -1,6 +1,7 @@
 """The OpenAPI document in the repository is the one that the code makes, and it says the truth."""
 
 import json
+import re
 from pathlib import Path
 
 import jsonschema
@@ -66,3 +67,13 @@ async def test_real_answers_fit_the_document(api: Api) -> None:
     check("ChatList", (await api.client.get("/chats")).json())
     check("ChatView", (await api.client.get("/chats/1")).json())
     check("ChatView", (await api.client.get("/chats/1/export")).json())
+
+
+@pytest.mark.anyio
+async def test_the_docs_page_loads_nothing_from_elsewhere(api: Api) -> None:
+    page = (await api.client.get("/docs")).text
+    sources = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert len(sources) >= 3
+    for source in sources:
+        assert (await api.client.get(source)).status_code == 200, source
+        assert source.startswith("/docs/"), source

@@ -1,6 +1,7 @@
 """The OpenAPI document in the repository is the server's own, and says what can go wrong."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -79,3 +80,14 @@ async def test_the_docs_page_shows_the_same_document(tmp_path: Path) -> None:
         assert "/openapi.json" in page.text
         served = (await client.get("/openapi.json")).json()
         assert "/generate" in served["paths"]
+
+
+@pytest.mark.anyio
+async def test_the_docs_page_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
+    async with client_of(Host(settings_for(tmp_path))) as client:
+        page = (await client.get("/docs")).text
+        sources = re.findall(r'(?:src|href)="([^"]+)"', page)
+        assert len(sources) >= 3
+        for source in sources:
+            assert (await client.get(source)).status_code == 200, source
+            assert source.startswith("/docs/"), source
