@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from tests.model.hosts import events_of
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 200
@@ -57,12 +58,6 @@ class Process:
             self.lines.append(line)
         assert "Traceback" not in "".join(self.lines)
         return code
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port
+
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = [sys.executable, "scripts/run.py"]
 QUESTION = {
@@ -21,12 +23,6 @@ QUESTION = {
     "system_prompt": "You are a helpful assistant.",
     "user_prompt": "Capital of India?",
 }
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture
