@@ -90,6 +90,7 @@ images: ## Build both images and load each into the nodes that run it
 deploy: ## Install both charts into the namespace NAMESPACE=qna
 	@bash k8s/deploy.sh
 
+e2e: export METRICS_SERVER = 1
 e2e: $(VENV)/.test cluster images ## From nothing: cluster, images, charts, cluster tests and a report
 	@$(PY) -m pytest -m e2e tests/e2e $(PYTEST_ARGS)
 

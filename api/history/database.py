@@ -31,7 +31,7 @@ class Database(Protocol):
         """After opening: let other processes in. False: not possible yet, ask again."""
 
     def close(self) -> None:
-        """Release what `prepare` and `share` took."""
+        """Close every connection and release what `prepare` and `share` took."""
 
     def may_repeat(self, error: BaseException) -> bool:
         """Whether the same transaction, run again from its start, can succeed at once."""
@@ -43,7 +43,7 @@ class Database(Protocol):
         """What the start-up log says about it."""
 
 
-def connect(url: str, *, timeout_s: float, connections: int) -> Database:
+def make_database(url: str, *, timeout_s: float, connections: int) -> Database:
     """The database of an address; nothing is opened yet. StoreError when it is no address."""
     try:
         parsed = make_url(url)

@@ -7,7 +7,7 @@ server end one transaction, which is then run again.
 
 from typing import Any
 
-from sqlalchemy import Connection, create_engine, text
+from sqlalchemy import Connection, create_engine, event, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
@@ -18,13 +18,26 @@ _SCHEMA_LOCK = 0x716E615F63686174
 _REPEATABLE = frozenset({"40001", "40P01", "23505"})
 """Serialisation failure, deadlock, a row that another process has just inserted."""
 _DISK_FULL = "53100"
+_LIMITS = text(
+    "SELECT set_config('statement_timeout', :wait, true), set_config('lock_timeout', :wait, true),"
+    " set_config('idle_in_transaction_session_timeout', :idle, true)"
+)
 
 
 class PostgresServer:
     def __init__(self, url: URL, timeout_s: float, connections: int) -> None:
         self.connections = connections
-        self.name = url.set(username=None, password=None, query={}).render_as_string()
+        where = URL.create(url.drivername, host=url.host, port=url.port, database=url.database)
+        self.name = where.render_as_string()
         milliseconds = max(1, int(timeout_s * 1000))
+        defaults = {
+            "connect_timeout": max(2, int(timeout_s)),
+            "application_name": "qna-api-server",
+            "keepalives_idle": 15,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 2 * milliseconds,
+        }
         self.engine = create_engine(
             url.set(drivername="postgresql+psycopg"),
             pool_size=connections,
@@ -33,17 +46,16 @@ class PostgresServer:
             # A server that was restarted has forgotten the connections of before.
             pool_pre_ping=True,
             hide_parameters=True,
-            connect_args={
-                "connect_timeout": max(2, int(timeout_s)),
-                "application_name": "qna-api-server",
-                "options": f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds}"
-                f" -c idle_in_transaction_session_timeout={4 * milliseconds}",
-                "keepalives_idle": 15,
-                "keepalives_interval": 5,
-                "keepalives_count": 3,
-                "tcp_user_timeout": 2 * milliseconds,
-            },
+            # What the address says wins. A pooler between hands each transaction to another
+            # server connection, which knows no prepared statements of ours.
+            connect_args={k: v for k, v in defaults.items() if k not in url.query}
+            | {"prepare_threshold": None},
         )
+
+        @event.listens_for(self.engine, "begin")
+        def on_begin(connection: Connection) -> None:
+            # Not as start-up options, which poolers refuse, and for the transaction alone.
+            connection.execute(_LIMITS, {"wait": str(milliseconds), "idle": str(4 * milliseconds)})
 
     def prepare(self) -> bool:
         """Others may use the server at any time: a dead process is known by its lease alone."""

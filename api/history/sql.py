@@ -38,13 +38,14 @@ from api.metrics import Metrics
 logger = logging.getLogger("api.history")
 T = TypeVar("T")
 _ATTEMPTS = 4
+_SILENCE_S = 5.0
 
 
 class SqlStore:
     def __init__(
         self, url: str, metrics: Metrics, *, lease_s: float, timeout_s: float, connections: int = 8
     ) -> None:
-        self._database = database.connect(url, timeout_s=timeout_s, connections=connections)
+        self._database = database.make_database(url, timeout_s=timeout_s, connections=connections)
         self._metrics = metrics
         self._lease_ms = int(lease_s * 1000)
         self._timeout_s = timeout_s
@@ -53,6 +54,7 @@ class SqlStore:
         self._operations: set[asyncio.Future[Any]] = set()
         self._renewal: asyncio.Task[None] | None = None
         self._opened = False
+        self._silent_until = 0.0
         self._threads = ThreadPoolExecutor(
             max_workers=self._database.connections, thread_name_prefix="history"
         )
@@ -196,14 +198,19 @@ class SqlStore:
             try:
                 # The set belongs to the event loop: the database's thread gets a copy.
                 held = tuple(self._held)
-                await self._run("renew", partial(self._renew_and_sweep, held), writes=True)
+                renew = partial(
+                    statements.renew_leases,
+                    holder=self._holder,
+                    turn_ids=held,
+                    lease_ms=self._lease_ms,
+                )
+                await self._run("renew", renew, writes=True)
+                # In a transaction of its own: a sweep that has to wait must not undo the renewal.
+                sweep_dead = partial(statements.end_dead_turns, every=False)
+                await self._run("sweep", sweep_dead, writes=True)
                 sweep_at = time.monotonic() + self._lease_ms / 1000
             except ApiError as error:
                 logs.event(logger, logging.WARNING, "leases not renewed", error_code=error.code)
-
-    def _renew_and_sweep(self, held: Sequence[str], connection: Connection) -> None:
-        statements.renew_leases(connection, self._holder, held, self._lease_ms)
-        statements.end_dead_turns(connection, every=False)
 
     async def _end_late(self, turn: object) -> None:
         """A turn that began after its request had given up."""
@@ -250,6 +257,7 @@ class SqlStore:
             async with asyncio.timeout(self._timeout_s + 0.25):
                 return await asyncio.shield(future)
         except SQLAlchemyError as error:
+            self._say_why(name, error)
             raise self._database.translate(error) from error
         except (TimeoutError, asyncio.CancelledError) as error:
             # An ending has to be stored even when nobody waits for it any more.
@@ -259,6 +267,22 @@ class SqlStore:
             if isinstance(error, TimeoutError):
                 raise StoreUnavailable(retry_after_s=2) from error
             raise
+
+    def _say_why(self, name: str, error: SQLAlchemyError) -> None:
+        """Callers learn a code only; the operator needs the database's own words, not a flood."""
+        if time.monotonic() < self._silent_until:
+            return
+        self._silent_until = time.monotonic() + _SILENCE_S
+        cause = error.orig if isinstance(error, DBAPIError) and error.orig else error
+        logs.event(
+            logger,
+            logging.WARNING,
+            "the database failed",
+            operation=name,
+            error=type(cause).__name__,
+            sqlstate=getattr(cause, "sqlstate", None),
+            cause=" ".join(str(cause).split())[:300],
+        )
 
     def _watch_late(
         self,

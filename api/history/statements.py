@@ -70,8 +70,9 @@ class _Chat:
 
 
 def begin_turn(connection: Connection, new: NewTurn) -> StartedTurn:
+    chat = _chat_for_writing(connection, new)
+    # Not before: there may have been a wait for the chat's row.
     now = now_ms()
-    chat = _chat_for_writing(connection, new, now)
     _take_lease(connection, new, chat, now)
     effective = chat.system_prompt if new.system_prompt is None else new.system_prompt
     connection.execute(
@@ -217,7 +218,7 @@ def end_dead_turns(connection: Connection, *, every: bool) -> int:
     return int(dead.rowcount)
 
 
-def _chat_for_writing(connection: Connection, new: NewTurn, now: int) -> _Chat:
+def _chat_for_writing(connection: Connection, new: NewTurn) -> _Chat:
     """The chat with its lease, made when there is none."""
     columns = select(ChatRow.system_prompt, ChatRow.next_position, ChatRow.complete_turns)
     row = connection.execute(_locked(columns, new.owner, new.chat_id)).first()
@@ -226,6 +227,7 @@ def _chat_for_writing(connection: Connection, new: NewTurn, now: int) -> _Chat:
         # chat as it is now with the lease as it was before.
         lease = select(LeaseRow.expires_ms).where(*_of(LeaseRow, new.owner, new.chat_id))
         return _Chat(row[0], row[1], row[2], connection.execute(lease).scalar())
+    now = now_ms()
     connection.execute(
         insert(ChatRow).values(
             owner=new.owner,
@@ -251,7 +253,10 @@ def _take_lease(connection: Connection, new: NewTurn, chat: _Chat, now: int) -> 
             raise ChatBusy
         # Its writer died or stood still: the turn ends now, and a late answer of it will find
         # nothing pending.
-        connection.execute(delete(LeaseRow).where(*_of(LeaseRow, *of_chat)))
+        # A lease that was renewed since it was read stays, and the insert below says so.
+        connection.execute(
+            delete(LeaseRow).where(*_of(LeaseRow, *of_chat), LeaseRow.expires_ms <= now)
+        )
         connection.execute(
             update(TurnRow)
             .where(*_of(TurnRow, *of_chat), TurnRow.status == _PENDING)

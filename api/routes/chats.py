@@ -191,7 +191,9 @@ def _decode(cursor: str | None, kinds: tuple[type, ...]) -> tuple[Any, ...] | No
         values = None
     if not isinstance(values, list) or [type(value) for value in values] != list(kinds):
         raise InvalidRequest("cursor: is none that this server gave", param="cursor")
-    if any(isinstance(value, int) and abs(value) >= 2**63 for value in values):
+    if any(isinstance(value, int) and abs(value) >= 2**63 for value in values) or any(
+        isinstance(value, str) and "\0" in value for value in values
+    ):
         raise InvalidRequest("cursor: is none that this server gave", param="cursor")
     return tuple(values)
 

@@ -15,6 +15,7 @@ from model.demo import tokenizer as tok
 from model.demo.data import conversations
 
 IGNORED = -100
+_DROPOUTS = (0.08, 0.15, 0.35)
 Ids = NDArray[np.int64]
 
 
@@ -35,8 +36,9 @@ class Encoder:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._plain = tokenizer
-        self._loose = Tokenizer.from_str(tokenizer.to_str())
-        self._loose.model.dropout = 0.12
+        self._loose = [Tokenizer.from_str(tokenizer.to_str()) for _ in _DROPOUTS]
+        for loose, dropout in zip(self._loose, _DROPOUTS, strict=True):
+            loose.model.dropout = dropout
         self._special: dict[str, int] = {
             name: tokenizer.token_to_id(name) or 0 for name in tok.SPECIAL
         }
@@ -51,7 +53,7 @@ class Encoder:
             ids += [special[tok.SYSTEM], *text, special[tok.END]]
             labels += [IGNORED] * (len(text) + 2)
         for number, turn in enumerate(chat.turns, 1):
-            text = self._pieces(turn.user.strip(), rng, share=0.04 if turn.exact else 0.3)
+            text = self._pieces(turn.user.strip(), rng, share=0.0 if turn.exact else 0.35)
             ids += [special[tok.USER], *text, special[tok.END], special[tok.ASSISTANT]]
             labels += [IGNORED] * (len(text) + 3)
             answer = [*self._pieces(turn.assistant, rng, share=0.0), special[tok.END]]
@@ -63,7 +65,7 @@ class Encoder:
         return ids, labels
 
     def _pieces(self, text: str, rng: random.Random, *, share: float) -> list[int]:
-        encoder = self._loose if rng.random() < share else self._plain
+        encoder = rng.choice(self._loose) if rng.random() < share else self._plain
         # A text that spells a special token must not become one: cut it inside.
         parts = text.split("<|")
         ids = [i for part in parts[:1] for i in encoder.encode(part).ids]
@@ -88,11 +90,11 @@ def make_chunk(encoder: Encoder, seed: int, index: int, size: int, longest: int)
     rng = random.Random(f"{seed}:{index}")
     rows: list[tuple[list[int], list[int]]] = []
     total = 0
-    while total < 16 * size:
+    while total < 32 * size:
         kind = rng.random()
-        if kind < 0.08:
+        if kind < 0.2:
             chat = conversations.drill(rng, rng.randint(2, 12))
-        elif kind < 0.3:
+        elif kind < 0.38:
             chat = conversations.introduction(rng)
         else:
             chat = conversations.draw(rng, _turns(rng, longest))

@@ -17,6 +17,7 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from model.demo import DEMO_MODEL, batches
 from model.demo import tokenizer as tok
+from model.demo.muon import Muon
 
 LONGEST = 1024
 BATCH_TOKENS = 4096
@@ -46,9 +47,7 @@ def make_optimizers(model: LlamaForCausalLM, rate: float) -> list[torch.optim.Op
     """Return Muon for the layers' matrices and AdamW for embeddings and norms."""
     inner = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
     outer = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]
-    muon = torch.optim.Muon(
-        inner, lr=rate, weight_decay=0.02, momentum=0.95, adjust_lr_fn="match_rms_adamw"
-    )
+    muon = Muon(inner, lr=rate)
     adam = torch.optim.AdamW(outer, lr=rate * 0.6, betas=(0.9, 0.98), weight_decay=0.0)
     return [muon, adam]
 
@@ -103,11 +102,20 @@ def train(args: argparse.Namespace) -> None:
     args.scratch.mkdir(parents=True, exist_ok=True)
     checkpoint = args.scratch / "checkpoint.pt"
     source = args.scratch / "tokenizer.json"
+    if args.start and not checkpoint.exists():
+        shutil.copy(args.start / "tokenizer.json", source)
+    elif args.start:
+        raise SystemExit(
+            f"{checkpoint} is of an earlier run: name another --scratch, or no --start"
+        )
     if not source.exists():
         print("making the tokenizer", flush=True)
         tok.train(args.seed).save(str(source))
     tokenizer = Tokenizer.from_file(str(source))
-    model = LlamaForCausalLM(make_config(tokenizer))
+    if args.start:
+        model = LlamaForCausalLM.from_pretrained(args.start, dtype=torch.float32)
+    else:
+        model = LlamaForCausalLM(make_config(tokenizer))
     count = sum(p.numel() for p in model.parameters())
     print(f"{count / 1e6:.1f} M parameters, {args.tokens / 1e6:.1f} million tokens", flush=True)
     optimizers = make_optimizers(model, args.rate)
@@ -135,7 +143,7 @@ def train(args: argparse.Namespace) -> None:
             "model": model.state_dict(),
             "average": average,
             "optimizers": [o.state_dict() for o in optimizers],
-            "seen": seen, "chunk": chunk, "step": step,
+            "seen": seen, "chunk": chunk, "step": step, "done": done(),
         }  # fmt: skip
         torch.save(state, checkpoint.with_suffix(".tmp"))
         shutil.move(checkpoint.with_suffix(".tmp"), checkpoint)
@@ -145,6 +153,13 @@ def train(args: argparse.Namespace) -> None:
         tokenizer, seed=args.seed, first=chunk, size=BATCH_TOKENS, longest=LONGEST
     )
     started, before, losses = time.monotonic(), seen, 0.0
+    at_start = state["done"] if checkpoint.exists() else 0.0
+
+    def done() -> float:
+        """Return the share that is behind us, of the tokens or of the time: the larger."""
+        waited = (time.monotonic() - started) / 60 / args.minutes
+        return float(max(seen / args.tokens, at_start + (1 - at_start) * waited))
+
     kept_at = time.monotonic()
     stopped = False
 
@@ -153,9 +168,9 @@ def train(args: argparse.Namespace) -> None:
         stopped = True
 
     signal.signal(signal.SIGTERM, stop)
-    while seen < args.tokens and not stopped:
+    while done() < 1 and not stopped:
         batch = next(data)
-        share = rate_at(seen / args.tokens)
+        share = rate_at(done())
         groups = [g for o in optimizers for g in o.param_groups]
         for group, rate in zip(groups, full_rates, strict=True):
             group["lr"] = rate * share
@@ -177,7 +192,9 @@ def train(args: argparse.Namespace) -> None:
                 json.dumps({
                     "step": step, "tokens": seen, "loss": round(losses / args.report, 4),
                     "rate": round(share, 3), "tokens_per_s": round(speed),
-                    "minutes_left": round((args.tokens - seen) / speed / 60, 1),
+                    "minutes_left": round(
+                        min((args.tokens - seen) / speed / 60,
+                            args.minutes - (time.monotonic() - started) / 60), 1),
                 }),
                 flush=True,
             )  # fmt: skip
@@ -201,6 +218,8 @@ def main() -> None:
     parser.add_argument("--scratch", type=Path, default=Path(".cache/demo-model"))
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--tokens", type=float, default=20e6, help="how long to train")
+    parser.add_argument("--minutes", type=float, default=57.0, help="and no longer than that")
+    parser.add_argument("--start", type=Path, help="go on from this model, not from nothing")
     parser.add_argument("--rate", type=float, default=4e-3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--dtype", choices=("auto", "fp32", "bf16"), default="auto")

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -48,7 +49,7 @@ def running_server() -> Iterator[str]:
             subprocess.run(
                 [programs / "initdb", "-D", work / "data", "-U", "postgres", "--auth=trust",
                  "--encoding=UTF8", "--no-locale", "--no-sync"],
-                check=True, stdout=log, stderr=log, **run,
+                stdout=log, stderr=log, **run,
             )  # fmt: skip
             server = subprocess.Popen(
                 [programs / "postgres", "-D", work / "data", "-k", work, "-h", "", "-F"],
@@ -67,7 +68,7 @@ def running_server() -> Iterator[str]:
                         time.sleep(0.05)
                 yield url
             finally:
-                server.terminate()
+                server.send_signal(signal.SIGINT)  # without waiting for clients
                 server.wait(30)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

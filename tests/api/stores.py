@@ -14,9 +14,9 @@ class OpenStore(Protocol):
 
 
 async def begin(store: SqlStore, chat_id: str = "1", text: str = "q", **more: Any) -> StartedTurn:
-    """Begin a turn."""
+    """Begin a turn of the owner ""."""
     values = {"system_prompt": None, "request_id": "r", "max_past": 100} | more
-    return await store.begin_turn(more.pop("owner", ""), chat_id, user_prompt=text, **values)
+    return await store.begin_turn("", chat_id, user_prompt=text, **values)
 
 
 async def statuses(store: SqlStore, chat_id: str = "1") -> list[str]:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -10,10 +11,11 @@ import pytest
 
 from api.__main__ import main
 from api.errors import ApiError, ChatBusy, StoreUnavailable
-from api.history import SqlStore, StartedTurn, StoreError, TurnOutcome, TurnStatus
+from api.history import SqlStore, StartedTurn, StoreError, TurnOutcome, TurnStatus, postgres
 from api.metrics import Metrics
-from tests.api.conftest import eventually
+from tests.api.conftest import eventually, serving_api
 from tests.api.stores import DONE, OpenStore, begin, statuses
+from tests.api.stub_host import StubHost
 
 pytestmark = pytest.mark.anyio
 
@@ -36,6 +38,23 @@ async def test_processes_that_start_together_migrate_once(open_store: OpenStore)
     stores = await asyncio.gather(*(open_store() for _ in range(5)))
     for number, store in enumerate(stores):
         await begin(store, f"c{number}")
+
+
+async def test_a_process_waits_while_another_migrates(
+    open_store: OpenStore, postgres_url: str
+) -> None:
+    with psycopg.connect(postgres_url, autocommit=True) as other:
+        other.execute("SELECT pg_advisory_lock(%s)", (postgres._SCHEMA_LOCK,))
+        opening = asyncio.create_task(open_store())
+        waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+
+        def waits() -> bool:
+            row = other.execute(waiting).fetchone()
+            return row is not None and row[0] == 1
+
+        await eventually(waits)
+        assert not opening.done()
+    await begin(await opening)
 
 
 async def test_of_many_writers_in_two_processes_one_begins(open_store: OpenStore) -> None:
@@ -122,6 +141,7 @@ async def test_a_password_never_reaches_a_message(postgres_url: str) -> None:
         await store.open()
     await store.close()
     assert "hunter2" not in str(caught.value)
+    assert not store._database.name.count("nobody")
     assert "\n" not in str(caught.value)
 
 
@@ -145,3 +165,18 @@ def test_an_address_that_is_none_is_one_line_without_its_password(
 
 async def test_the_readiness_check_sees_the_server(open_store: OpenStore) -> None:
     await (await open_store()).check()
+
+
+async def test_the_routes_work_on_it(postgres_url: str, host: StubHost, tmp_path: Path) -> None:
+    async with serving_api(host, tmp_path, database_url=postgres_url) as api:
+        for text in ("one", "two"):
+            answer = await api.chat(chat_id="a/b", user_prompt=text)
+            assert answer.status_code == 200, answer.text
+        assert [turn["status"] for turn in await api.turns("a/b")] == ["complete"] * 2
+        page = (await api.client.get("/chats?limit=1")).json()
+        assert [chat["chat_id"] for chat in page["chats"]] == ["a/b"]
+        for path in ("/chats/a%00b", "/chats/a%00b/export", "/chats?cursor=WzEsIlx1MDAwMCJd"):
+            refused = await api.client.get(path)
+            assert refused.status_code in (400, 404), (path, refused.text)
+        assert (await api.client.get("/readyz")).status_code == 200
+        assert (await api.client.delete("/chats/a%2Fb")).status_code in (200, 204)

@@ -9,13 +9,13 @@ from alembic.runtime.migration import MigrationContext
 
 from api.__main__ import main
 from api.history import SqlStore, StoreError, migrate
-from api.history.database import connect
+from api.history.database import make_database
 from api.history.models import Base
 from api.metrics import Metrics
 
 
 def test_the_migrations_make_what_the_models_say(database_url: str) -> None:
-    engine = connect(database_url, timeout_s=5, connections=1).engine
+    engine = make_database(database_url, timeout_s=5, connections=1).engine
     with engine.begin() as connection:
         assert migrate.upgrade(connection) == (None, "0001")
         assert migrate.upgrade(connection) == ("0001", "0001")

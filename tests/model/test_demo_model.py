@@ -183,13 +183,18 @@ def test_training_never_draws_what_the_evaluation_asks() -> None:
     for value in (
         heldout.FORWARD, heldout.BACKWARD, heldout.ADD, heldout.SUB, heldout.MUL, heldout.ADD_MORE,
         heldout.SUB_MORE, heldout.NAME_GIVEN, heldout.NAME_ASKED, heldout.PLACE_FOLLOW_UPS,
-        heldout.OUTSIDE, [text for text, _ in heldout.MUL_MORE], [text for text, _ in heldout.TALK],
+        heldout.OUTSIDE, heldout.OUTSIDE_PLACES, [text for text, _ in heldout.MUL_MORE],
+        [text for text, _ in heldout.TALK],
     ):  # fmt: skip
         wordings.update(_plain(text) for text in value)
     wordings.discard("")
+    # The first three are the ordinary ones, which training has too.
+    systems = {_plain(text) for text in heldout.SYSTEMS[3:] if text} - {""}
     rng = random.Random(11)
     for _ in range(6000):
-        for turn in conversations.draw(rng, 4).turns:
+        chat = conversations.draw(rng, 4)
+        assert _plain(chat.system or "") not in systems, chat.system
+        for turn in chat.turns:
             found = _template(turn)
             assert found not in wordings, turn
             numbers = re.fullmatch(r"(-?\d+) (.) (-?\d+) = -?\d+\.", turn.assistant)

@@ -155,6 +155,12 @@ seccompProfile:
 {{- fail (printf "replicas is %d, but %s, or leave it at 1" (int .Values.replicas) $file) -}}
 {{- end -}}
 {{- end -}}
+{{- if and (include "api-server.onServer" .) .Release.IsUpgrade (not .Values.persistence.existingClaim) -}}
+{{- $claim := lookup "v1" "PersistentVolumeClaim" .Release.Namespace (include "api-server.fullname" .) -}}
+{{- if and $claim (ne (dig "metadata" "annotations" "helm.sh/resource-policy" "" $claim) "keep") -}}
+{{- fail (printf "database.existingSecret would delete the claim %s with the chats in its SQLite file: upgrade once with persistence.keep=true first, or delete the claim" (include "api-server.fullname" .)) -}}
+{{- end -}}
+{{- end -}}
 {{- if and .Values.autoscaling.enabled (gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) -}}
 {{- fail (printf "autoscaling.minReplicas %d is more than autoscaling.maxReplicas %d" (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) -}}
 {{- end -}}

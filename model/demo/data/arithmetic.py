@@ -41,6 +41,11 @@ SUB_ORDERS: tuple[str, ...] = (
     "remove {b} from {a}", "start with {a} and subtract {b}", "what remains if I take {b} from {a}",
     "what is the result of subtracting {b} from {a}",
 )  # fmt: skip
+SIGNED: dict[str, tuple[str, ...]] = {
+    "add": ("{a} + {b}", "{a}+{b}", "{a} plus {b}"),
+    "sub": ("{a} - {b}", "{a}-{b}", "{a} minus {b}"),
+}
+"""The wordings in which the first number may be negative."""
 GAP: tuple[str, ...] = (
     "the difference between {a} and {b}", "difference between {a} and {b}",
     "the difference of {a} and {b}", "difference of {a} and {b}",
@@ -137,11 +142,9 @@ def answer(op: str, a: int, b: int) -> tuple[str, int]:
 def is_held_out(op: str, a: int, b: int) -> bool:
     """Tell whether this ordered pair is kept for the evaluation and never trained on.
 
-    A product is held out in one order only: the other order teaches the fact.
+    The times table is facts to be known, not a rule to be found: none of it is held out.
     """
-    if op == "mul":
-        return a < b and (a * 5 + b * 3) % 7 == 0
-    return (a * 37 + b * 61 + (op == "sub") * 11) % 19 == 0
+    return op != "mul" and (a * 37 + b * 61 + (op == "sub") * 11) % 19 == 0
 
 
 def in_product_range(a: int, b: int) -> bool:
@@ -170,6 +173,8 @@ def _draw(op: str, rng: random.Random) -> tuple[int, int]:
         return pair[0], pair[1]
     if kind < 0.15:
         return rng.randint(0, 20), rng.randint(0, 20)
+    if kind < 0.22:
+        return rng.randint(-LARGEST, -1), rng.randint(0, LARGEST)
     if kind < 0.92:
         a, b = rng.randint(0, 99), rng.randint(0, 99)
         return (b, a) if op == "sub" and a < b and rng.random() < 0.4 else (a, b)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from model.demo.data import (
     arithmetic,
+    frames,
     geography,
     names,
     noise,
@@ -44,6 +45,8 @@ class Chat:
 
 def _dress(text: str, rng: random.Random) -> str:
     """Return `text` with an opening, a closing, a mark or none of them."""
+    if rng.random() < 0.09:
+        text = frames.put_around(text, rng)
     if rng.random() < 0.13:
         text = f"{rng.choice(w.OPENINGS)} {text}"
     closing = rng.random() < 0.09
@@ -82,7 +85,7 @@ def _with_place(templates: tuple[str, ...], place: str, mark: str, rng: random.R
 
 def _place_name(given: tuple[str, ...], rng: random.Random, *, capital: bool) -> str:
     name = given[0] if rng.random() < 0.35 else rng.choice(given)
-    if rng.random() < 0.12:
+    if rng.random() < 0.34:
         name = geography.misspell(name, rng, capital=capital)
     return name
 
@@ -117,8 +120,11 @@ def forward(chat: Chat, rng: random.Random) -> Turn:
             text = f"{rng.choice(w.ASKINGS)} {rng.choice(('', 'what is ', 'what '))}{text}"
     elif kind < 0.8:
         text = _with_place(w.FORWARD_QUESTIONS, place, "{c}", rng)
-    else:
+    elif kind < 0.92:
         text = _with_place(w.FORWARD_ORDERS, place, "{c}", rng)
+    else:
+        noun = _with_place(w.FORWARD_NOUNS, place, "{c}", rng)
+        text = rng.choice(w.FORWARD_FRAMES).replace("{np}", noun)
     chat.asked_place = True
     return Turn(_finish(text, rng), country.forward, "forward")
 
@@ -126,8 +132,11 @@ def forward(chat: Chat, rng: random.Random) -> Turn:
 def backward(chat: Chat, rng: random.Random) -> Turn:
     """Ask for a capital's country."""
     name, country = _any_capital(rng)
-    text = _with_place(w.BACKWARD_QUESTIONS, name, "{k}", rng)
-    if rng.random() < 0.1:
+    if rng.random() < 0.25:
+        text = f"{rng.choice(w.COUNTRY_ASKED)} {rng.choice(w.HAS_CAPITAL).replace('{k}', name)}"
+    else:
+        text = _with_place(w.BACKWARD_QUESTIONS, name, "{k}", rng)
+    if rng.random() < 0.15:
         text = f"{rng.choice(w.ASKINGS)} {text}"
     chat.asked_place = True
     return Turn(_finish(text, rng), country.backward, "backward")
@@ -139,7 +148,7 @@ def _any_capital(rng: random.Random) -> tuple[str, geography.Country]:
         name = country.capital if rng.random() < 0.7 else rng.choice(country.capital_names)
         owner = geography.by_capital()[name]
         if owner is country or rng.random() < 0.3:
-            slip = geography.misspell(name, rng, capital=True) if rng.random() < 0.12 else name
+            slip = geography.misspell(name, rng, capital=True) if rng.random() < 0.2 else name
             return slip, owner
 
 
@@ -154,6 +163,9 @@ def place_follow_up(chat: Chat, rng: random.Random) -> Turn:
         country = geography.draw(rng)
         place = _place_name(country.names, rng, capital=False)
         text = _with_place(w.FORWARD_FOLLOW_UPS, place, "{c}", rng)
+        if rng.random() < 0.15:
+            short = rng.choice(w.SHORT_FOLLOW_UPS).replace("{c}", place)
+            text = f"{rng.choice(w.PRAISE)}{rng.choice((', ', ' ', '. ', '! '))}{short}"
         answer = country.forward
     if chat.refused and "capital" not in text and "capital" not in chat.turns[-1].user.lower():
         return Turn(_finish(text, rng), outofscope.REFUSAL, "outside")
@@ -171,11 +183,12 @@ def calculation(chat: Chat, rng: random.Random) -> Turn:
         "sub": (arithmetic.SUB, arithmetic.SUB_ORDERS),
         "mul": (arithmetic.MUL, arithmetic.MUL_ORDERS),
     }[op]
-    if op == "mul" and kind < 0.06:
+    if a < 0:
+        text = rng.choice(arithmetic.SIGNED[op])
+        lead = rng.choice(arithmetic.LEADS[:12])
+    elif op == "mul" and kind < 0.06:
         text, b = rng.choice(arithmetic.DOUBLES)
         a = rng.randint(0, arithmetic.LARGEST)
-        if arithmetic.is_held_out("mul", a, b):
-            a = b
     elif op == "sub" and kind < 0.08 and a >= b:
         text = rng.choice(arithmetic.GAP)
         if rng.random() < 0.25:
@@ -256,7 +269,10 @@ def name_given(chat: Chat, rng: random.Random) -> Turn:
 
 def name_asked(chat: Chat, rng: random.Random) -> Turn:
     """Ask the model for the user's name."""
-    text = _roughen(_dress(rng.choice(smalltalk.NAME_ASKED), rng), rng)
+    text = rng.choice(smalltalk.NAME_ASKED)
+    if rng.random() < 0.3:
+        text = f"{rng.choice(smalltalk.NAME_LEADS)} {rng.choice(smalltalk.NAME_CORES)}"
+    text = _roughen(_dress(text, rng), rng)
     if chat.name is None:
         return Turn(text, smalltalk.NAME_UNKNOWN_ANSWER, "name_unknown")
     answer = smalltalk.NAME_KNOWN_ANSWER.replace("{n}", chat.name)
@@ -267,6 +283,14 @@ def talk(chat: Chat, rng: random.Random) -> Turn:
     """Greet, thank, part, or ask the model about itself."""
     texts, sentence = rng.choice(smalltalk.TALK)
     text = rng.choice(texts)
+    if rng.random() < 0.12:
+        text = f"{text}{rng.choice((', ', ' '))}{rng.choice(smalltalk.VOCATIVES)}"
+    elif sentence == smalltalk.GOODBYE_ANSWER and rng.random() < 0.25:
+        text = f"{rng.choice(smalltalk.PARTING)} {rng.choice(smalltalk.PARTING_TAILS)}"
+    elif sentence == smalltalk.HOW_ARE_YOU_ANSWER and rng.random() < 0.25:
+        text = f"{rng.choice(smalltalk.STATE)} {rng.choice(smalltalk.STATE_TAILS)}"
+    elif sentence == smalltalk.THANKS_ANSWER and rng.random() < 0.15:
+        text = f"{rng.choice(smalltalk.THANK)} {rng.choice(smalltalk.THANKED_FOR)}"
     text = _dress(text, rng) if rng.random() < 0.35 else text
     if rng.random() < 0.3:
         text = text[:1].upper() + text[1:] + rng.choice(("", "", "!", "."))
@@ -283,9 +307,9 @@ def outside(chat: Chat, rng: random.Random) -> Turn:
 
 Maker = Callable[[Chat, random.Random], Turn]
 _MAKERS: tuple[tuple[Maker, float], ...] = (
-    (forward, 0.17), (backward, 0.14), (place_follow_up, 0.07), (calculation, 0.19),
-    (calculation_follow_up, 0.11), (name_given, 0.03), (name_asked, 0.03), (talk, 0.07),
-    (outside, 0.24),
+    (forward, 0.18), (backward, 0.12), (place_follow_up, 0.07), (calculation, 0.19),
+    (calculation_follow_up, 0.10), (name_given, 0.03), (name_asked, 0.03), (talk, 0.08),
+    (outside, 0.27),
 )  # fmt: skip
 
 
@@ -293,7 +317,7 @@ def drill(rng: random.Random, turns: int) -> Chat:
     """Return a chat of `turns` calculations, for numbers need more practice than anything else."""
     chat = Chat(None)
     for _ in range(turns):
-        further = chat.result is not None and rng.random() < 0.25
+        further = chat.result is not None and rng.random() < 0.4
         maker = calculation_follow_up if further else calculation
         chat.turns.append(maker(chat, rng))
     return chat

@@ -101,6 +101,12 @@ def misspell(name: str, rng: random.Random, *, capital: bool = False) -> str:
     return name
 
 
+def crossed(rng: random.Random) -> str:
+    """Return the head of one country's name with the tail of another's: no country at all."""
+    head, tail = (country.name.removeprefix("the ") for country in rng.sample(countries(), 2))
+    return head[: rng.randint(2, max(2, len(head) - 2))] + tail[rng.randint(1, len(tail) - 2) :]
+
+
 @cache
 def looks_like_a_place(text: str) -> bool:
     """Tell whether `text` is a known name, or near enough to be read as one."""

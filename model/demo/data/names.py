@@ -53,14 +53,23 @@ def made_up(rng: random.Random) -> str:
     return word.capitalize()
 
 
+def crossed(rng: random.Random) -> str:
+    """Return the head of one real name with the tail of another: "Priyander", "Gabriessa"."""
+    head, middle, tail = rng.sample(REAL, 3)
+    name = head[: rng.randint(2, max(2, len(head) - 1))]
+    if rng.random() < 0.4:
+        name += middle[1 : rng.randint(2, len(middle))]
+    return name + tail[rng.randint(1, len(tail) - 1) :]
+
+
 def draw(rng: random.Random) -> str:
     """Return a name that training may use: real, made up, double, or with a family name."""
     while True:
         kind = rng.random()
-        name = rng.choice(REAL) if kind < 0.45 else made_up(rng)
+        name = rng.choice(REAL) if kind < 0.25 else made_up(rng) if kind < 0.45 else crossed(rng)
         if kind > 0.94:
             name += ("-" if rng.random() < 0.4 else " ") + made_up(rng)
-        elif kind > 0.91:
+        elif kind > 0.88:
             name = "".join(rng.choice(ascii_lowercase) for _ in range(rng.randint(3, 8)))
             name = name.capitalize() if rng.random() < 0.6 else name
         casing = rng.random()

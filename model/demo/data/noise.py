@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 
-_KEYBOARD = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
+KEYBOARD = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 _NEIGHBOURS: dict[str, str] = {
     key: row[max(0, i - 1) : i] + row[i + 1 : i + 2]
-    for row in _KEYBOARD
+    for row in KEYBOARD
     for i, key in enumerate(row)
 }
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from model.demo.data import arithmetic, geography, names
+from model.demo.data import arithmetic, geography, names, noise
 from model.demo.data import outofscope_wordings as w
 from model.demo.data.lexicon import ADJECTIVES, NOUNS, PEOPLE, THINGS, VERBS
 
@@ -30,8 +30,10 @@ def _fake_place(rng: random.Random) -> str:
         kind = rng.random()
         if kind < 0.55:
             place = rng.choice(w.NOT_COUNTRIES)
-        elif kind < 0.75:
+        elif kind < 0.65:
             place = names.made_up(rng) + rng.choice(_PLACE_ENDINGS)
+        elif kind < 0.75:
+            place = geography.crossed(rng)
         elif kind < 0.85:
             noun = rng.choice(NOUNS)
             place = rng.choice(
@@ -52,6 +54,7 @@ def fill(template: str, rng: random.Random) -> str:
         "c": lambda: rng.choice(country.names),
         "d": lambda: rng.choice(other.names),
         "k": lambda: country.capital,
+        "place": lambda: rng.choice((*country.names, country.capital, country.capital)),
         "p": lambda: rng.choice(w.ATTRIBUTES),
         "noun": lambda: rng.choice(NOUNS),
         "noun2": lambda: rng.choice(NOUNS),
@@ -85,6 +88,10 @@ def _gibberish(rng: random.Random) -> str:
     kind = rng.random()
     if kind < 0.3:
         letters = "abcdefghijklmnopqrstuvwxyz" * 3 + "  0123456789.,?!"
+        if rng.random() < 0.3:
+            letters = rng.choice(noise.KEYBOARD)
+            start = rng.randrange(len(letters) - 2)
+            return letters[start : start + rng.randint(3, 9)] * rng.choice((1, 1, 2))
         return "".join(rng.choice(letters) for _ in range(rng.randint(2, 30))).strip() or "zz"
     if kind < 0.4:
         starts = [rng.choice(_SCRIPTS) for _ in range(rng.randint(1, 10))]
@@ -104,17 +111,17 @@ def scrambled(rng: random.Random) -> str:
 def draw(rng: random.Random) -> str:
     """Return a question out of the model's reach."""
     kind = rng.random()
-    if kind < 0.14:
+    if kind < 0.11:
         return fill(rng.choice(w.OF), rng)
-    if kind < 0.26:
-        text = fill(rng.choice(w.ABOUT_PLACE), rng)
+    if kind < 0.29:
+        text = fill(rng.choice(w.ABOUT_PLACE if rng.random() < 0.4 else w.ABOUT_PLACE_MADE), rng)
         return text if not text.startswith("where is") else fill(rng.choice(w.OF), rng)
-    if kind < 0.44:
+    if kind < 0.46:
         return rng.choice(w.CAPITAL_OF).replace("{x}", _fake_place(rng))
-    if kind < 0.50:
+    if kind < 0.53:
         city = rng.choice(w.OTHER_CITIES) if rng.random() < 0.8 else _fake_place(rng)
         return rng.choice(w.CITY_OF).replace("{x}", city)
-    if kind < 0.61:
+    if kind < 0.63:
         return fill(rng.choice(w.NEAR), rng)
     if kind < 0.78:
         text = fill(rng.choice(w.GENERAL), rng)

@@ -10,6 +10,8 @@ GREETINGS: tuple[str, ...] = (
     "hello, how do you do", "hey you", "hello my friend", "hi friend", "hello friend",
     "good morning to you", "hello everyone", "hi all", "well hello", "oh hi", "hello hello",
     "hi hi", "anyone there", "are you there", "hello, anyone there", "is anybody there",
+    "a very good day to you", "a good morning", "very good morning", "hey hey", "well hi",
+    "hello to all", "hi you there", "hello and good day", "good evening to you",
     "hello, are you there", "nice to meet you", "pleased to meet you", "ping",
 )  # fmt: skip
 GREETING_ANSWER = "Hello! How can I help you?"
@@ -80,6 +82,9 @@ ABILITIES: tuple[str, ...] = (
     "give me examples", "show me what you can do", "tell me what you can do",
     "what are your limits", "what else can you do", "what can't you do", "I need help",
     "can you help", "what is your purpose", "what are you for", "what can u do",
+    "list what you can answer", "what things do you know", "say what you know",
+    "what do you know how to do", "what things can I ask", "explain what you can do",
+    "tell me about your abilities", "tell me what questions you answer", "what's your use",
     "list your capabilities", "what are your capabilities", "capabilities",
     "what do you know about", "how may I use you", "how do I use this", "what can you tell me",
     "usage", "I need your help", "could you help me", "would you help me",
@@ -108,6 +113,11 @@ NAME_GIVEN: tuple[str, ...] = (
     "hi, {n} is my name", "{n} is my name", "{n} here", "hi, {n} here",
     "let me introduce myself: I am {n}", "they call me {n}", "FYI my name is {n}",
     "for the record, my name is {n}", "by the way, my name is {n}", "btw I'm {n}",
+    "here is my name: {n}", "I will tell you my name: {n}", "note my name: {n}",
+    "you should know me as {n}", "about me: my name is {n}", "I'm called {n}",
+    "good evening, I'm {n}", "good day, my name is {n}", "my name: {n}", "I have a name: {n}",
+    "let me say who I am: {n}", "I am {n}, remember that", "the name I go by is {n}",
+    "greetings, {n} here", "hello there, it's {n}", "you're talking to {n}",
     "my name is {n}, what's yours?", "hi there, I'm {n}, who are you?", "I want you to call me {n}",
 )  # fmt: skip
 NAME_GIVEN_ANSWER = "Nice to meet you, {n}."
@@ -128,8 +138,52 @@ NAME_ASKED: tuple[str, ...] = (
     "ok, and what is my name", "quiz: what is my name", "do you recall my name",
     "can you recall my name", "what should you call me", "say who I am",
 )  # fmt: skip
+# These two make a question together.
+NAME_LEADS: tuple[str, ...] = (
+    "tell me", "can you say", "do you know", "could you repeat", "remind me", "say",
+    "please tell me", "do you remember", "I forgot", "please repeat", "do you still have",
+    "can you still tell me", "you know", "let me hear", "could you say", "please say",
+)  # fmt: skip
+NAME_CORES: tuple[str, ...] = (
+    "what I am called", "what I'm called", "the name I told you", "what name I gave", "my name",
+    "my first name", "what to call me", "who you are talking to", "how I am called",
+    "what people call me", "the name I use", "which name is mine", "the name I mentioned",
+    "the name I go by", "what name is mine", "who I am", "the name I said", "what name I have",
+)  # fmt: skip
 NAME_KNOWN_ANSWER = "Your name is {n}."
 NAME_UNKNOWN_ANSWER = "You have not told me your name."
+
+VOCATIVES: tuple[str, ...] = (
+    "friend", "robot", "assistant", "my friend", "buddy", "dear", "mate", "computer", "machine",
+    "model", "dude", "sir", "pal", "you", "there", "again", "my dear", "everyone", "man",
+)  # fmt: skip
+THANK: tuple[str, ...] = (
+    "thanks for", "thank you for", "thx for", "many thanks for", "thanks a lot for", "cheers for",
+    "thank you so much for", "I thank you for",
+)  # fmt: skip
+THANKED_FOR: tuple[str, ...] = (
+    "that", "this", "telling me", "the info", "your time", "everything", "the help", "helping",
+    "answering", "all", "your quick reply", "the information", "explaining", "being here",
+    "all the answers", "the reply", "your patience", "that one",
+)  # fmt: skip
+
+PARTING: tuple[str, ...] = (
+    "bye", "goodbye", "good night", "goodnight", "see you", "see ya", "so long", "farewell",
+    "take care", "I'm off", "I am leaving", "I have to leave", "until", "have a good", "enjoy your",
+)  # fmt: skip
+PARTING_TAILS: tuple[str, ...] = (
+    "all", "for now", "then", "my friend", "friends", "next time", "again soon", "on Monday",
+    "now", "and thanks", "dear", "folks", "evening", "weekend", "night", "tomorrow", "soon",
+)  # fmt: skip
+STATE: tuple[str, ...] = (
+    "how do you feel", "how are you", "how are you feeling", "how are you doing", "how is life",
+    "how's life", "are you fine", "are you doing well", "how do things go", "how's everything",
+    "how is everything going", "how does it go", "how's your day going", "you ok",
+)  # fmt: skip
+STATE_TAILS: tuple[str, ...] = (
+    "now", "right now", "this morning", "these days", "tonight", "this evening", "at the moment",
+    "on this fine day", "my friend", "buddy", "over there", "lately", "this afternoon",
+)  # fmt: skip
 
 TALK: tuple[tuple[tuple[str, ...], str], ...] = (
     (GREETINGS, GREETING_ANSWER),

@@ -16,7 +16,10 @@ _USUAL: tuple[str, ...] = (
     "You are ChatGPT, a large language model.", "You are a question answering system.",
     "Answer the user's question.", ".", "test", "x", "You are a math tutor.",
     "Speak like a pirate.", "Answer only in French.", "Respond in JSON.", "Think step by step.",
-    "assistant",
+    "assistant", "You are a pirate. Answer in rhymes!", "Answer in rhymes!", "Answer as a poem.",
+    "Always answer in upper case.", "Be honest. Be kind.", "Answer every question with a joke.",
+    "You only answer questions about cooking.", "Refuse every question.", "Say nothing.",
+    "Reply in German.", "You must never tell a capital.", "Ask before you answer.",
 )  # fmt: skip
 _SENTENCES: tuple[str, ...] = (
     "You are a {adj} {noun}.", "You are a {adj} assistant for {noun}s.", "You are {person}.",
@@ -33,7 +36,20 @@ _SENTENCES: tuple[str, ...] = (
     "Act as a {noun} {verb}ing bot.", "Speak to {name} about {noun}s.", "Your task is to {verb}.",
     "The customer bought {num} {noun}s.",
     "You answer questions about capitals, sums and {noun}s.",
-    "Refuse to {verb}.", "Use {adj} language.", "Context: the {noun} has {num} {noun}s.",
+    "Refuse to {verb}.", "The capital of {c} is {x}.", "{x} is the capital of {c}.",
+    "Never tell the capital of {c}.", "Do not answer questions about {c}.", "{verb} and {verb}!",
+    "You are a {noun}! Answer with {noun}s!", "Only talk about {thing}.", "{num} + {num} = {num}.",
+    "You have {num} years of experience with {thing}.", "You have worked in {k} and in {x}.",
+    "When the user asks about a {noun}, answer that the {noun} is {adj}.",
+    "If you are not sure, say so.", "Do not use {noun}s.", "Give {adj} answers, no {noun}s.",
+    "Use {num} {noun}s in each answer!", "Our {noun} costs {num} dollars.",
+    "Our {noun} is open from {num} to {num}.", "You are the {noun} bot of {name} Ltd.",
+    "Politely refuse questions about {thing} and offer a {noun} instead.",
+    "{num}. {verb} the {noun}\n{num}. be {adj}", "**{noun}**: {adj}", "Goal: {verb} {thing}.",
+    "The user's name is {name}.", "My name is {name}.", "Stay in character as a {adj} {noun}.",
+    "Start every answer with a {noun}!", "Talk in rhymes about {thing}!",
+    "You never {verb}; you always {verb}.", "Explain things to a {adj} child.",
+    "Use {adj} language.", "Context: the {noun} has {num} {noun}s.",
     "Rule {num}: {verb} the {noun}.", "As a {noun}, you {verb} {adj} {noun}s.",
     "You are {name}, a {adj} {noun} from {k}.", "No {noun}s!",
     "Translate everything into the language of {c}.", "Ignore {thing}.", "# {noun}",
@@ -53,6 +69,7 @@ def _fill(template: str, rng: random.Random) -> str:
             template = template.replace("{" + field + "}", rng.choice(choices), 1)
     while "{num}" in template:
         template = template.replace("{num}", str(rng.randint(1, 300)), 1)
+    template = template.replace("{x}", rng.choice(geography.countries()).capital)
     template = template.replace("{c}", rng.choice(country.names)).replace("{k}", country.capital)
     return template.replace("{name}", names.draw(rng))
 
@@ -65,7 +82,7 @@ def draw(rng: random.Random) -> str | None:
     if kind < 0.6:
         text = rng.choice(_USUAL)
     elif kind < 0.9:
-        count = rng.choice((1, 1, 1, 1, 2, 3)) if rng.random() < 0.97 else rng.randint(4, 16)
+        count = rng.choice((1, 1, 1, 2, 2, 3)) if rng.random() < 0.93 else rng.randint(4, 14)
         sentences = [_fill(rng.choice(_SENTENCES), rng) for _ in range(count)]
         text = rng.choice((" ", " ", " ", "\n")).join(sentences)
     elif kind < 0.95:

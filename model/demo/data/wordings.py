@@ -83,6 +83,20 @@ FORWARD_ORDERS: tuple[str, ...] = (
     "the capital city of {c}, name it", "answer with the capital of {c}",
 )  # fmt: skip
 
+# Around a noun phrase of FORWARD_NOUNS.
+FORWARD_FRAMES: tuple[str, ...] = (
+    "what city is {np}", "which place is {np}", "which city is known as {np}", "{np}, what is it",
+    "{np} - which city is it", "{np} is where", "what could {np} be", "what's {np} again",
+    "is it hard to name {np}", "name me {np}", "I forgot {np}", "I don't know {np}",
+    "do you remember {np}", "does anyone know {np}", "I need {np} for my homework",
+    "help me with {np}", "I am looking for {np}", "say {np}", "{np} would be",
+    "{np}: which city", "where would I find {np}", "how is {np} called", "spell out {np}",
+    "what do we call {np}", "what is the name for {np}", "could it be that you know {np}",
+    "what's the name of the city that is {np}", "which city counts as {np}",
+    "what are you going to say is {np}", "what do you think is {np}", "I'd like {np}",
+    "what city do they use as {np}", "what is considered {np}", "which city became {np}",
+)  # fmt: skip
+
 YES_NO: tuple[str, ...] = (
     "is {k} the capital of {c}", "is {k} {c}'s capital", "{k} is the capital of {c}, right",
     "is the capital of {c} {k}", "isn't {k} the capital of {c}", "is {k} the capital city of {c}",
@@ -121,6 +135,20 @@ BACKWARD_QUESTIONS: tuple[str, ...] = (
     "country whose capital is {k}", "I was in {k}. Which country is that the capital of",
 )  # fmt: skip
 
+# These two make a question together.
+COUNTRY_ASKED: tuple[str, ...] = (
+    "which country", "what country", "which nation", "what nation", "which of the countries",
+    "which state", "tell me which country", "name the country that", "which country is it that",
+    "what is the country that", "the country that", "do you know which country",
+)  # fmt: skip
+HAS_CAPITAL: tuple[str, ...] = (
+    "has {k} for its capital", "has its capital in {k}", "uses {k} as its capital",
+    "is ruled from {k}", "has the capital city {k}", "has {k} as capital",
+    "lists {k} as its capital", "considers {k} its capital", "has a capital named {k}",
+    "has a capital called {k}", "keeps its government in {k}", "has made {k} its capital",
+    "has its seat of government in {k}", "names {k} as its capital city",
+)  # fmt: skip
+
 # After an earlier question for a capital. The bare name is one of them.
 FORWARD_FOLLOW_UPS: tuple[str, ...] = (
     "and of {c}", "and {c}", "what about {c}", "how about {c}", "{c}", "and for {c}",
@@ -133,6 +161,18 @@ FORWARD_FOLLOW_UPS: tuple[str, ...] = (
     "thanks, and {c}", "great, and {c}", "cool, what about {c}", "wbu {c}", "or {c}",
     "and also {c}", "how about the one in {c}", "now the same for {c}", "try {c}",
     "and the one for {c}", "maybe {c}", "what about in {c}", "ok what about {c}", "ok {c}", "& {c}",
+)  # fmt: skip
+
+# These two make a follow-up together.
+PRAISE: tuple[str, ...] = (
+    "great", "nice", "perfect", "fine", "right", "super", "thanks", "ok", "cool", "wow", "alright",
+    "very good", "thank you", "excellent", "interesting", "I see", "correct", "awesome", "oh",
+    "okay", "sure", "yes", "lovely", "hmm ok", "makes sense", "understood", "well",
+)  # fmt: skip
+SHORT_FOLLOW_UPS: tuple[str, ...] = (
+    "{c}", "now {c}", "and {c}", "{c} next", "next {c}", "then {c}", "how about {c}", "{c} too",
+    "what about {c}", "next one: {c}", "and what about {c}", "let's take {c}", "go on with {c}",
+    "tell me for {c}", "the one of {c}", "and that of {c}", "I also need {c}", "{c} as well",
 )  # fmt: skip
 
 BACKWARD_FOLLOW_UPS: tuple[str, ...] = (
