@@ -28,16 +28,18 @@ FLOORS: dict[str, float] = {
 """The least share of right answers in each category: what the model has to reach."""
 
 REACHED: dict[str, float] = {
-    "capital forward": 0.90,
+    "capital forward": 0.89,
     "capital backward": 0.91,
     "difference": 0.87,
-    "follow-up place": 0.89,
+    "follow-up place": 0.88,
     "follow-up sum": 0.89,
-    "name": 0.80,
+    "name": 0.83,
     "small talk": 0.80,
     "out of scope": 0.89,
     "lower case": 0.87,
-    "upper case": 0.88,
+    "upper case": 0.85,
+    "typo": 0.85,
+    "other system prompt": 0.90,
 }
 """Where the weights in the repository still miss the floor: what they must not fall below.
 
