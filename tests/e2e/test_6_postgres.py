@@ -28,8 +28,14 @@ RELEASE = "shared-api"
 PODS = f"app.kubernetes.io/instance={RELEASE},app.kubernetes.io/component=api"
 
 
+def _image_id(which: str) -> int:
+    """The number of user (`-u`) or group (`-g`) `postgres`: images of this name differ in it."""
+    return int(run("docker", "run", "--rm", "--entrypoint", "id", IMAGE, which, "postgres"))
+
+
 def _server() -> dict[str, Any]:
     """A PostgreSQL that may run where `restricted` is enforced; its data go with the pod."""
+    user, group = _image_id("-u"), _image_id("-g")
     container = {
         "name": "postgres",
         "image": IMAGE,
@@ -66,9 +72,9 @@ def _server() -> dict[str, Any]:
             "nodeSelector": {"pool": "api"},
             "securityContext": {
                 "runAsNonRoot": True,
-                "runAsUser": 999,
-                "runAsGroup": 999,
-                "fsGroup": 999,
+                "runAsUser": user,
+                "runAsGroup": group,
+                "fsGroup": group,
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
             "containers": [container],
