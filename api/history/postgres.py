@@ -12,11 +12,14 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
 from api.errors import ApiError, StoreFull, StoreUnavailable
+from api.history.store import StoreError
 
 _SCHEMA_LOCK = 0x716E615F63686174
 """Number of the advisory lock, the same in every version: "qna_chat"."""
 _REPEATABLE = frozenset({"40001", "40P01", "23505"})
 """Serialisation failure, deadlock, a row that another process has just inserted."""
+_ENCODINGS = frozenset({"UTF8", "SQL_ASCII"})
+"""SQL_ASCII is what a server made without a locale has: it keeps the bytes that it is given."""
 _DISK_FULL = "53100"
 _LIMITS = text(
     "SELECT set_config('statement_timeout', :wait, true), set_config('lock_timeout', :wait, true),"
@@ -49,7 +52,8 @@ class PostgresServer:
             # What the address says wins. A pooler between hands each transaction to another
             # server connection, which knows no prepared statements of ours.
             connect_args={k: v for k, v in defaults.items() if k not in url.query}
-            | {"prepare_threshold": None},
+            # An old database without an encoding would otherwise answer in bytes.
+            | {"prepare_threshold": None, "client_encoding": "utf8"},
         )
 
         @event.listens_for(self.engine, "begin")
@@ -62,6 +66,12 @@ class PostgresServer:
         return False
 
     def lock_schema(self, connection: Connection) -> None:
+        encoding = connection.execute(text("SHOW server_encoding")).scalar_one()
+        if encoding not in _ENCODINGS:
+            raise StoreError(
+                f"{self.name}: its encoding is {encoding}, which cannot hold every text; "
+                "use a database that was created with ENCODING 'UTF8'"
+            )
         connection.execute(text("SET LOCAL lock_timeout = 0"))
         connection.execute(text("SET LOCAL statement_timeout = 0"))
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SCHEMA_LOCK})

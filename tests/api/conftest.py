@@ -104,11 +104,18 @@ def postgres_server() -> Iterator[str]:
 
 
 @pytest.fixture
-def postgres_url(postgres_server: str) -> Iterator[str]:
+def postgres_encoding() -> str:
+    return "UTF8"
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str, postgres_encoding: str) -> Iterator[str]:
     """The address of a new database."""
     name = f"t{uuid.uuid4().hex}"
     with psycopg.connect(postgres_server, autocommit=True) as server:
-        server.execute(f'CREATE DATABASE "{name}"')
+        server.execute(
+            f"CREATE DATABASE \"{name}\" TEMPLATE template0 ENCODING '{postgres_encoding}'"
+        )
     address = make_url(postgres_server).set(database=name)
     yield address.render_as_string(hide_password=False)
     with psycopg.connect(postgres_server, autocommit=True) as server:

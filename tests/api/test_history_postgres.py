@@ -101,6 +101,21 @@ async def test_any_character_of_an_answer_is_kept(open_store: OpenStore) -> None
     assert turn.response == text.replace("\0", "\u2400")
 
 
+@pytest.mark.parametrize("postgres_encoding", ["SQL_ASCII"])
+async def test_a_database_without_an_encoding_keeps_every_text(open_store: OpenStore) -> None:
+    text = "Wie heißt die Hauptstadt? 首都 🏙"
+    store = await open_store()
+    await store.end_turn(await begin(store, text=text), DONE)
+    (turn,) = await store.list_turns("", "1", 10, -1)
+    assert turn.user_prompt == text
+
+
+@pytest.mark.parametrize("postgres_encoding", ["LATIN1"])
+async def test_an_encoding_that_cannot_hold_every_text_is_refused(open_store: OpenStore) -> None:
+    with pytest.raises(StoreError, match="its encoding is LATIN1"):
+        await open_store()
+
+
 async def test_connections_that_the_server_closed_are_made_anew(
     open_store: OpenStore, postgres_url: str
 ) -> None:
