@@ -37,7 +37,6 @@ logger = logging.getLogger("api.upstream")
 MAX_REPLY = 64 * 1024 * 1024
 # The host enforces the same deadline and its answer says more; wait for it a moment longer.
 GRACE_S = 0.2
-RETRIES_AFTER_RECEIPT = 1
 # Statuses of the host that are about the client's request and therefore the client's to see.
 CLIENT_STATUSES = frozenset({400, 404, 413, 415, 422, 429})
 KEPT_HEADERS = ("server-timing", "x-finish-reason")
@@ -46,13 +45,11 @@ KEPT_HEADERS = ("server-timing", "x-finish-reason")
 class _AttemptFailed(Exception):
     """One attempt broke before the first byte of an answer."""
 
-    def __init__(
-        self, reason: str, error: ApiError, retry: bool, *, received: bool = False
-    ) -> None:
+    def __init__(self, reason: str, error: ApiError, retry: bool, *, once: bool = False) -> None:
         self.reason = reason
         self.error = error
         self.retry = retry
-        self.received = received
+        self.once = once
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +142,7 @@ class ModelHost:
         self, method: str, path: str, call: Call, body: bytes | None, accept: str
     ) -> httpx.Response:
         self._budget.deposit()
-        attempt = received = 0
+        attempt = once = 0
         while True:
             try:
                 response = await self._attempt(method, path, call, body, accept, retry=attempt > 0)
@@ -154,8 +151,8 @@ class ModelHost:
                 await self._raise_refusal(response, call)
             except _AttemptFailed as failed:
                 self._metrics.upstream_failures.labels(failed.reason).inc()
-                received += failed.received
-                failed.retry = failed.retry and received <= RETRIES_AFTER_RECEIPT
+                once += failed.once
+                failed.retry = failed.retry and once <= 1
                 await self._pause_or_raise(failed, attempt, call)
             attempt += 1
 
@@ -225,7 +222,7 @@ class ModelHost:
             retry_after = 2.0 if failure.error is ModelHostUnavailable else None
             made = failure.error(retry_after_s=retry_after)
             raise _AttemptFailed(
-                failure.reason, made, failure.retry, received=failure.received
+                failure.reason, made, failure.retry, once=failure.once
             ) from error
 
     async def _raise_refusal(self, response: httpx.Response, call: Call) -> None:

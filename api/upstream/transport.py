@@ -39,22 +39,25 @@ Transport = httpx.AsyncBaseTransport
 class Failure:
     """What a broken exchange means before the first byte of its answer arrived.
 
-    `received`: the host may have had the whole request, and may have died of it.
+    `once`: repeated once at most, because the host may have had the whole request and died of it,
+    or because finding out has taken long.
     """
 
     reason: str
     error: type[ApiError]
     retry: bool
-    received: bool = False
+    once: bool = False
 
 
-_DISCONNECTED = Failure("disconnected", ModelHostUnavailable, retry=True, received=True)
-_RESET = Failure("reset", ModelHostUnavailable, retry=True, received=True)
+_DISCONNECTED = Failure("disconnected", ModelHostUnavailable, retry=True, once=True)
+_RESET = Failure("reset", ModelHostUnavailable, retry=True, once=True)
+# A pod that has just gone still has an address for a moment, and a packet can be lost.
+_CONNECT_TIMEOUT = Failure("connect_timeout", ModelHostUnavailable, retry=True, once=True)
 # First match wins. The wire's own exception is looked up before httpx's, because the adapter
 # reports a connection that was reset as a connect time-out.
 FAILURES: tuple[tuple[type[BaseException], Failure], ...] = (
     (aiohttp.SocketTimeoutError, Failure("read_timeout", DeadlineExceeded, retry=False)),
-    (aiohttp.ServerTimeoutError, Failure("connect_timeout", ModelHostUnavailable, retry=False)),
+    (aiohttp.ServerTimeoutError, _CONNECT_TIMEOUT),
     (aiohttp.ClientConnectorError, Failure("connect", ModelHostUnavailable, retry=True)),
     (
         aiohttp.ServerDisconnectedError,
@@ -66,7 +69,7 @@ FAILURES: tuple[tuple[type[BaseException], Failure], ...] = (
         _RESET,
     ),
     (aiohttp.ClientError, Failure("protocol", UpstreamError, retry=False)),
-    (httpx.ConnectTimeout, Failure("connect_timeout", ModelHostUnavailable, retry=False)),
+    (httpx.ConnectTimeout, _CONNECT_TIMEOUT),
     (httpx.PoolTimeout, Failure("pool_timeout", ModelHostUnavailable, retry=False)),
     (httpx.TimeoutException, Failure("read_timeout", DeadlineExceeded, retry=False)),
     (httpx.ConnectError, Failure("connect", ModelHostUnavailable, retry=True)),
