@@ -221,9 +221,7 @@ class ModelHost:
             failure = failure_of(error)
             retry_after = 2.0 if failure.error is ModelHostUnavailable else None
             made = failure.error(retry_after_s=retry_after)
-            raise _AttemptFailed(
-                failure.reason, made, failure.retry, once=failure.once
-            ) from error
+            raise _AttemptFailed(failure.reason, made, failure.retry, once=failure.once) from error
 
     async def _raise_refusal(self, response: httpx.Response, call: Call) -> None:
         try:
