@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from model.engine import EngineConfig
+from model.engine.config import KERNELS
 
 BUNDLED_MODEL = Path(__file__).parent / "demo" / "weights"
 BUNDLED_NAME = "qna-demo"
@@ -93,6 +94,9 @@ class Settings:
     dtype: str = setting(
         _choice("auto", "float32", "bfloat16", "float16"), "auto", "type of the weights"
     )
+    kernels: str = setting(
+        _choice(*KERNELS), "auto", "fast: our own, on a CPU in float32; plain: torch's"
+    )
     max_model_len: int | None = setting(
         _whole(1), None, "tokens of prompt and answer together; the model's own when absent"
     )
@@ -130,6 +134,7 @@ class Settings:
                 model=self.model,
                 device=self.device,
                 dtype=self.dtype,
+                kernels=self.kernels,
                 max_model_len=self.max_model_len,
                 block_size=self.block_size,
                 kv_cache_memory=self.kv_cache_memory,

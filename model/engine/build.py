@@ -9,11 +9,11 @@ from collections.abc import Callable
 import torch
 
 from model.engine.admission import Admission
-from model.engine.attention import BACKENDS
+from model.engine.backends import FORMS, candidates
 from model.engine.block_manager import BlockManager
 from model.engine.config import EngineConfig, EngineInfo
 from model.engine.engine import Engine
-from model.engine.errors import ModelLoadError
+from model.engine.errors import ModelLoadError, UnsupportedModel
 from model.engine.kv_cache import KVCache
 from model.engine.loader import eos_token_ids, load_config, load_model
 from model.engine.model_runner import ModelRunner
@@ -42,14 +42,26 @@ def build_engine(config: EngineConfig, on_progress: Callable[[str], None]) -> En
     dtype = resolve_dtype(config, device, reasons)
     model_config = load_config(config)
     max_model_len = resolve_model_len(config, model_config, reasons)
-    model = load_model(config, model_config, dtype, device, on_progress)
-    on_progress("comparing the engine with transformers' own forward pass")
-    # On a GPU the probe is a full step: the memory it takes is seen before the rest is given away.
-    shapes = probe(model, config.max_num_batched_tokens if device.type == "cuda" else 2)
-    begun = time.monotonic()
-    difference = self_test(model, shapes, config.attention, max_model_len)
+    names, reason = candidates(config, device, dtype)
+    for name in names:
+        model = load_model(config, model_config, dtype, device, on_progress)
+        on_progress("comparing the engine with transformers' own forward pass")
+        # On a GPU the probe is a full step: what it takes is seen before the rest is given away.
+        shapes = probe(model, config.max_num_batched_tokens if device.type == "cuda" else 2)
+        begun = time.monotonic()
+        try:
+            backend, difference = self_test(model, shapes, FORMS[name], max_model_len)
+            break
+        except UnsupportedModel as error:
+            if name == names[-1]:
+                raise
+            reason = str(error)
+            on_progress(f"the {name} kernels do not fit this model")
     step_s = (time.monotonic() - begun) / NUM_TOKENS * config.max_num_batched_tokens
-    reasons.note("attention", f"logits within {difference:.0e} of transformers' own")
+    reasons.note(
+        "kernels",
+        f"{backend.form}; logits within {difference:.0e} of transformers' own; {reason}",
+    )
     num_blocks, max_model_len = resolve_kv_blocks(config, shapes, max_model_len, device, reasons)
     try:
         cache = KVCache(shapes, num_blocks, config.block_size, device)
@@ -63,7 +75,7 @@ def build_engine(config: EngineConfig, on_progress: Callable[[str], None]) -> En
         architecture=type(model).__name__,
         device=str(device),
         dtype=str(dtype).removeprefix("torch."),
-        attention=config.attention,
+        kernels=name,
         max_model_len=max_model_len,
         vocab_size=model.get_input_embeddings().num_embeddings,
         eos_token_ids=eos_token_ids(model),
@@ -79,7 +91,8 @@ def build_engine(config: EngineConfig, on_progress: Callable[[str], None]) -> En
         reasons=reasons.by_name,
     )
     on_progress("ready")
-    return assemble(ModelRunner(model, BACKENDS[config.attention](cache), config.block_size), info)
+    runner = ModelRunner(backend.compute, backend.attention(cache), config.block_size, device)
+    return assemble(runner, info)
 
 
 def assemble(runner: ModelRunner, info: EngineInfo) -> Engine:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
-ATTENTIONS = ("plain",)
+KERNELS = ("auto", "plain", "fast")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +33,8 @@ class EngineConfig:
     """Prompt and new tokens of all waiting requests; None derives it."""
     threads: int | None = None
     trust_remote_code: bool = False
-    attention: str = "plain"
+    kernels: str = "auto"
+    """plain: torch's own operators, the reference. fast: our kernels, on a CPU in float32."""
     watchdog_s: float = 30.0
 
     def __post_init__(self) -> None:
@@ -43,8 +44,8 @@ class EngineConfig:
             raise ValueError(f"device: must be one of {', '.join(DEVICES)}")
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype: must be one of {', '.join(DTYPES)}")
-        if self.attention not in ATTENTIONS:
-            raise ValueError(f"attention: must be one of {', '.join(ATTENTIONS)}")
+        if self.kernels not in KERNELS:
+            raise ValueError(f"kernels: must be one of {', '.join(KERNELS)}")
         positive = (
             "max_model_len",
             "block_size",
@@ -74,7 +75,7 @@ class EngineInfo:
     architecture: str
     device: str
     dtype: str
-    attention: str
+    kernels: str
     max_model_len: int
     vocab_size: int
     eos_token_ids: tuple[int, ...]

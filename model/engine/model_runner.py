@@ -1,8 +1,8 @@
-"""Computes a scheduled batch with a transformers model.
+"""Computes a scheduled batch.
 
-Owns the model, its attention and the sampler's place after it; turns requests into tensors and
-logits into tokens. One flattened batch per step: all tokens of all requests in one row, logits
-only where a token is to be picked. Knows no policy. Engine thread only.
+Owns the computation, its attention and the sampler's place after it; turns requests into tensors
+and logits into tokens. One flattened batch per step: all tokens of all requests in one row,
+logits only where a token is to be picked. Knows no policy. Engine thread only.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,21 +21,24 @@ from model.engine.request import SampledToken
 from model.engine.sampler import sample
 from model.engine.scheduler import Batch, ScheduledRequest
 
+Compute = Callable[[Tensor, Tensor, list[int], StepBatch], Tensor]
+"""token_ids and positions (T,), rows to keep, batch → logits (rows to keep, vocabulary)."""
+
 
 class ModelRunner:
-    def __init__(self, model: PreTrainedModel, attention: Attention, block_size: int) -> None:
-        self._model = model
+    def __init__(
+        self, compute: Compute, attention: Attention, block_size: int, device: torch.device
+    ) -> None:
+        self._compute = compute
         self._attention = attention
         self._block_size = block_size
-        self._device = model.device
+        self._device = device
 
     @torch.inference_mode()
     def run(self, batch: Batch) -> Sequence[SampledToken | EngineError]:
         token_ids, positions, last = _flatten(batch.scheduled)
         step_batch = StepBatch(self._attention, self._slots(batch), self._spans(batch))
-        logits = forward(
-            self._model, self._tensor(token_ids), self._tensor(positions), last, step_batch
-        )
+        logits = self._compute(self._tensor(token_ids), self._tensor(positions), last, step_batch)
         sampling = [s.request for s in batch.scheduled if s.samples]
         return sample(logits, sampling) if sampling else []
 

@@ -8,7 +8,7 @@ second warms the model up. Engine thread, once.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -17,7 +17,6 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from model.engine.attention import (
-    BACKENDS,
     IMPLEMENTATION,
     AttentionOptions,
     Span,
@@ -25,6 +24,7 @@ from model.engine.attention import (
     UnservedAttention,
     attend,
 )
+from model.engine.backends import Backend
 from model.engine.errors import UnsupportedModel
 from model.engine.kv_cache import KVCache, LayerShape
 from model.engine.model_runner import forward
@@ -80,9 +80,12 @@ def probe(model: PreTrainedModel, num_tokens: int = 2) -> list[LayerShape]:
 
 @torch.inference_mode()
 def self_test(
-    model: PreTrainedModel, shapes: list[LayerShape], attention: str, max_model_len: int
-) -> float:
-    """Returns the relative difference that was seen."""
+    model: PreTrainedModel,
+    shapes: list[LayerShape],
+    make: Callable[[PreTrainedModel], Backend],
+    max_model_len: int,
+) -> tuple[Backend, float]:
+    """Returns what `make` makes of the model, and the relative difference that was seen."""
     vocabulary = model.get_input_embeddings().num_embeddings
     generator = torch.Generator().manual_seed(0)
     ours, stranger = (
@@ -92,14 +95,15 @@ def self_test(
     with _failures_named(model), _short_windows(model, max_model_len):
         with _transformers_attention(model):
             expected = model(input_ids=ours.unsqueeze(0), use_cache=False).logits[0].float()
-        got = _paged_logits(model, shapes, attention, ours, stranger).float()
+        backend = make(model)
+        got = _paged_logits(backend, shapes, ours, stranger).float()
     by_token = (got - expected).norm(dim=-1) / expected.norm(dim=-1)
     difference = float(by_token.quantile(QUANTILE[model.dtype]))
     if not difference <= TOLERANCE[model.dtype]:
         raise unsupported(
             model, f"its logits differ from transformers' own by {difference:.1e} of their size"
         )
-    return difference
+    return backend, difference
 
 
 def unsupported(model: PreTrainedModel, reason: str) -> UnsupportedModel:
@@ -128,14 +132,14 @@ class _Sequence:
 
 
 def _paged_logits(
-    model: PreTrainedModel, shapes: list[LayerShape], attention: str, ours: Tensor, stranger: Tensor
+    backend: Backend, shapes: list[LayerShape], ours: Tensor, stranger: Tensor
 ) -> Tensor:
     """Logits of all of `ours`: a chunk alone, a chunk beside the stranger, tokens one by one."""
     blocks = NUM_TOKENS // BLOCK_SIZE
-    cache = KVCache(shapes, 2 * blocks, BLOCK_SIZE, model.device)
-    backend = BACKENDS[attention](cache)
+    device = ours.device
+    attention = backend.attention(KVCache(shapes, 2 * blocks, BLOCK_SIZE, device))
     # Interleaved and backwards, so that neither order nor adjacency of blocks can be relied on.
-    ids = torch.arange(2 * blocks, device=model.device).flip(0)
+    ids = torch.arange(2 * blocks, device=device).flip(0)
     a, b = _Sequence(ours, ids[::2].contiguous()), _Sequence(stranger, ids[1::2].contiguous())
     half = NUM_TOKENS // 2 - 1
     logits = []
@@ -145,7 +149,7 @@ def _paged_logits(
         for sequence, count in step:
             begin, end = sequence.computed, sequence.computed + count
             sequence.computed = end
-            place = torch.arange(begin, end, device=model.device)
+            place = torch.arange(begin, end, device=device)
             tokens.append(sequence.tokens[begin:end])
             positions.append(place)
             slots.append(sequence.block_ids[place // BLOCK_SIZE] * BLOCK_SIZE + place % BLOCK_SIZE)
@@ -153,8 +157,8 @@ def _paged_logits(
             if sequence is a:
                 keep = list(range(row, row + count))
             row += count
-        step_batch = StepBatch(backend, torch.cat(slots), tuple(spans))
-        logits.append(forward(model, torch.cat(tokens), torch.cat(positions), keep, step_batch))
+        step_batch = StepBatch(attention, torch.cat(slots), tuple(spans))
+        logits.append(backend.compute(torch.cat(tokens), torch.cat(positions), keep, step_batch))
     return torch.cat(logits)
 
 

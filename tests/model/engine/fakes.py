@@ -94,7 +94,7 @@ def make_info(
         architecture="Fake",
         device="cpu",
         dtype="float32",
-        attention="plain",
+        kernels="plain",
         max_model_len=num_blocks * block_size,
         vocab_size=VOCABULARY,
         eos_token_ids=(EOS,),

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,12 +8,12 @@ from transformers import PreTrainedModel
 
 from model.engine import UnsupportedModel
 from model.engine.attention import (
-    BACKENDS,
     IMPLEMENTATION,
     AttentionOptions,
     PlainAttention,
     StepBatch,
 )
+from model.engine.backends import plain
 from model.engine.kv_cache import LayerShape
 from model.engine.self_test import probe, self_test
 from tests.model.engine.tiny_models import make_model
@@ -35,12 +36,13 @@ def test_the_probe_learns_each_layers_shapes() -> None:
 def test_a_model_that_is_served_right_passes(family: str, dtype: torch.dtype) -> None:
     """With experts too, between which rounding sends single tokens to and fro."""
     model = paged(family).to(dtype)
-    assert self_test(model, probe(model), "plain", 128) < 0.05
+    _, difference = self_test(model, probe(model), plain, 128)
+    assert difference < 0.05
 
 
 def test_windows_and_attention_are_as_before_afterwards() -> None:
     model = paged("mistral", sliding_window=100)
-    self_test(model, probe(model), "plain", 128)
+    self_test(model, probe(model), plain, 128)
     assert model.config.sliding_window == 100
     assert model.config._attn_implementation == IMPLEMENTATION
 
@@ -79,18 +81,15 @@ class _Shifted(PlainAttention):
 
 
 @pytest.mark.parametrize(
-    ("family", "backend"),
+    ("family", "attention"),
     [("mistral", _Deaf), ("gemma2", _Deaf), ("llama", _Shifted)],
     ids=["window", "softcap", "slots"],
 )
-def test_an_attention_that_is_wrong_is_seen(
-    family: str, backend: type[PlainAttention], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_attention_that_is_wrong_is_seen(family: str, attention: type[PlainAttention]) -> None:
     """The window is longer than the test's requests, and is seen all the same."""
-    monkeypatch.setitem(BACKENDS, "wrong", backend)  # type: ignore[arg-type]
     model = paged(family, sliding_window=100) if family == "mistral" else paged(family)
     with pytest.raises(UnsupportedModel, match="logits differ"):
-        self_test(model, probe(model), "wrong", 128)
+        self_test(model, probe(model), lambda m: replace(plain(m), attention=attention), 128)
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ def test_threads_can_be_set() -> None:
         ("model", ""),
         ("device", "tpu"),
         ("dtype", "int8"),
-        ("attention", "fancy"),
+        ("kernels", "fancy"),
         ("block_size", 0),
         ("max_num_seqs", 0),
         ("max_num_batched_tokens", 8),

@@ -1,0 +1,75 @@
+"""Which form of computation serves, and that a model is not harmed by the choice."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+from model.engine import EngineConfig, ModelLoadError, UnsupportedModel, backends
+from model.engine.build import build_engine
+from model.engine.linear import PackedLinear, pack_linears
+from tests.model.engine.tiny_models import make_model, save_model
+
+
+def config(folder: Path, **changed: object) -> EngineConfig:
+    values = {"model": str(folder), "device": "cpu", "threads": 1} | changed
+    return EngineConfig(**values)  # type: ignore[arg-type]
+
+
+def test_a_llama_is_served_by_the_fused_layers(tmp_path: Path) -> None:
+    info = build_engine(config(save_model(tmp_path, "llama")), lambda _: None).info
+    assert info.kernels == "fast"
+    assert "fused layers" in info.reasons["kernels"]
+
+
+def test_other_families_keep_transformers_layers(tmp_path: Path) -> None:
+    info = build_engine(config(save_model(tmp_path, "gemma2")), lambda _: None).info
+    assert info.kernels == "fast"
+    assert "transformers' layers with packed linears" in info.reasons["kernels"]
+
+
+@pytest.mark.parametrize("changed", [{"kernels": "plain"}, {"dtype": "bfloat16"}])
+def test_the_reference_serves_what_the_kernels_are_not_for(
+    tmp_path: Path, changed: dict[str, str]
+) -> None:
+    info = build_engine(config(save_model(tmp_path, "llama"), **changed), lambda _: None).info
+    assert info.kernels == "plain"
+
+
+def test_kernels_that_cannot_be_had_are_refused_by_name(tmp_path: Path) -> None:
+    asked = config(save_model(tmp_path, "llama"), kernels="fast", dtype="bfloat16")
+    with pytest.raises(ModelLoadError, match=r"kernels: fast cannot be.*not in bfloat16"):
+        build_engine(asked, lambda _: None)
+
+
+def _wrong(model: PreTrainedModel) -> backends.Backend:
+    backend = backends.fast(model)
+    return replace(backend, compute=lambda *args: -backend.compute(*args))
+
+
+def test_kernels_that_are_wrong_for_a_model_give_way_to_the_reference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(backends.FORMS, "fast", _wrong)
+    folder = save_model(tmp_path, "llama")
+    said: list[str] = []
+    info = build_engine(config(folder), said.append).info
+    assert info.kernels == "plain"
+    assert "logits differ" in info.reasons["kernels"]
+    assert "the fast kernels do not fit this model" in said
+    with pytest.raises(UnsupportedModel, match="logits differ"):
+        build_engine(config(folder, kernels="fast"), lambda _: None)
+
+
+def test_packing_leaves_a_shared_embedding_alone() -> None:
+    model = make_model("llama", tie_word_embeddings=True).eval()
+    ids = torch.arange(8)[None]
+    with torch.inference_mode():
+        expected = model(input_ids=ids).logits
+        pack_linears(model)
+        got = model(input_ids=ids).logits
+    assert isinstance(model.get_output_embeddings(), PackedLinear)
+    assert model.get_input_embeddings().weight.shape[0] > 0
+    torch.testing.assert_close(got, expected)
