@@ -30,10 +30,7 @@ from model.predictor import Predictor
 from model.responses import error_response
 from model.routes import generate, health, kserve, openai
 
-DESCRIPTION = (
-    "This page's script comes from a public network. In a closed one, read /openapi.json with"
-    " any viewer of OpenAPI documents; the server itself needs nothing from outside."
-)
+DESCRIPTION = "Answers from one language model, by KServe's protocols, OpenAI's and its own."
 
 logger = logging.getLogger(__name__)
 

@@ -26,6 +26,7 @@ class Backend:
     attention: Callable[[KVCache], Attention]
     form: str
     """How the layers are computed, for the start-up log."""
+    set_threads: tuple[Callable[[int], None], ...] = (torch.set_num_threads,)
 
 
 def plain(model: PreTrainedModel) -> Backend:
@@ -40,12 +41,14 @@ def fast(model: PreTrainedModel) -> Backend:
     from model.engine.linear import pack_linears
     from model.engine.paged_attention import PagedAttention
 
+    set_threads = (torch.set_num_threads, kernels.set_threads)
     kernels.set_threads(torch.get_num_threads())
     if is_llama_like(model):
-        return Backend(Decoder(model), PagedAttention, "fused layers, pages read in place")
+        form = "fused layers, pages read in place"
+        return Backend(Decoder(model), PagedAttention, form, set_threads)
     pack_linears(model)
     form = "transformers' layers with packed linears, pages read in place"
-    return Backend(partial(forward, model), PagedAttention, form)
+    return Backend(partial(forward, model), PagedAttention, form, set_threads)
 
 
 FORMS = {"plain": plain, "fast": fast}

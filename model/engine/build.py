@@ -28,6 +28,7 @@ from model.engine.sizes import (
     resolve_queued_tokens,
     resolve_threads,
 )
+from model.engine.threads import Threads, flops_per_token
 
 WATCHDOG_STEPS = 3
 """The watchdog waits for this many full steps at the speed measured at load, where that is longer
@@ -48,6 +49,7 @@ def build_engine(config: EngineConfig, on_progress: Callable[[str], None]) -> En
         on_progress("comparing the engine with transformers' own forward pass")
         # On a GPU the probe is a full step: what it takes is seen before the rest is given away.
         shapes = probe(model, config.max_num_batched_tokens if device.type == "cuda" else 2)
+        work = flops_per_token(model)  # counted now: packing takes the weights away
         begun = time.monotonic()
         try:
             backend, difference = self_test(model, shapes, FORMS[name], max_model_len)
@@ -91,7 +93,13 @@ def build_engine(config: EngineConfig, on_progress: Callable[[str], None]) -> En
         reasons=reasons.by_name,
     )
     on_progress("ready")
-    runner = ModelRunner(backend.compute, backend.attention(cache), config.block_size, device)
+    runner = ModelRunner(
+        backend.compute,
+        backend.attention(cache),
+        config.block_size,
+        device,
+        Threads(threads, work, *backend.set_threads),
+    )
     return assemble(runner, info)
 
 

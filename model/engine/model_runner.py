@@ -20,6 +20,7 @@ from model.engine.errors import EngineError
 from model.engine.request import SampledToken
 from model.engine.sampler import sample
 from model.engine.scheduler import Batch, ScheduledRequest
+from model.engine.threads import Threads
 
 Compute = Callable[[Tensor, Tensor, list[int], StepBatch], Tensor]
 """token_ids and positions (T,), rows to keep, batch → logits (rows to keep, vocabulary)."""
@@ -27,15 +28,22 @@ Compute = Callable[[Tensor, Tensor, list[int], StepBatch], Tensor]
 
 class ModelRunner:
     def __init__(
-        self, compute: Compute, attention: Attention, block_size: int, device: torch.device
+        self,
+        compute: Compute,
+        attention: Attention,
+        block_size: int,
+        device: torch.device,
+        threads: Threads,
     ) -> None:
         self._compute = compute
         self._attention = attention
         self._block_size = block_size
         self._device = device
+        self._threads = threads
 
     @torch.inference_mode()
     def run(self, batch: Batch) -> Sequence[SampledToken | EngineError]:
+        self._threads.prepare(batch.num_tokens)
         token_ids, positions, last = _flatten(batch.scheduled)
         step_batch = StepBatch(self._attention, self._slots(batch), self._spans(batch))
         logits = self._compute(self._tensor(token_ids), self._tensor(positions), last, step_batch)

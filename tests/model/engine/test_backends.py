@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from model.engine import EngineConfig, ModelLoadError, UnsupportedModel, backends
 from model.engine.build import build_engine
 from model.engine.linear import PackedLinear, pack_linears
+from model.engine.threads import Threads, flops_per_token
 from tests.model.engine.tiny_models import make_model, save_model
 
 
@@ -73,3 +74,12 @@ def test_packing_leaves_a_shared_embedding_alone() -> None:
     assert isinstance(model.get_output_embeddings(), PackedLinear)
     assert model.get_input_embeddings().weight.shape[0] > 0
     torch.testing.assert_close(got, expected)
+
+
+def test_a_small_step_takes_one_thread() -> None:
+    told: list[int] = []
+    threads = Threads(4, 1e6, told.append)
+    for num_tokens in (512, 1, 3, 99, 100, 101, 1):
+        threads.prepare(num_tokens)
+    assert told == [1, 4, 1]
+    assert flops_per_token(torch.nn.Linear(10, 3)) == 66
