@@ -49,10 +49,9 @@ def both_attentions(
     return results[0], results[1]
 
 
-@pytest.mark.parametrize("block_size", [1, 5, 16])
 @pytest.mark.parametrize(
-    ("heads", "kv_heads", "key_dim", "value_dim"),
-    [(1, 1, 8, 8), (9, 3, 64, 64), (4, 4, 24, 12), (8, 1, 16, 16), (6, 2, 7, 9)],
+    ("heads", "kv_heads", "key_dim", "value_dim", "block_size"),
+    [(1, 1, 8, 8, 1), (9, 3, 64, 64, 16), (4, 4, 24, 12, 5), (8, 1, 16, 16, 32), (6, 2, 7, 9, 3)],
 )
 @pytest.mark.parametrize(
     "options",
