@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from model.demo import DEMO_MODEL, cases
-from model.demo.data import arithmetic, conversations, geography, heldout, names
+from model.demo.data import arithmetic, conversations, heldout, names
+from model.demo.data.reserved import FILE, fingerprint, plain, wording
 from model.demo.evaluate import Report, Responder, evaluate, show
+from model.demo.reserve import fingerprints
 
 DEMO = Path(__file__).parents[2] / "model" / "demo"
 
@@ -33,11 +35,6 @@ def tokenizer() -> Any:
 @pytest.fixture(scope="module")
 def report(responder: Responder) -> Report:
     return evaluate(responder.answer)
-
-
-def _plain(text: str) -> str:
-    """Return the words of a question without casing, marks or line ends."""
-    return " ".join(re.sub(r"[^\w{}+*×/<>|-]+", " ", text.lower()).split())
 
 
 def test_no_category_falls_below_its_floor_or_what_was_reached(report: Report) -> None:
@@ -138,7 +135,7 @@ def test_the_files_are_small() -> None:
 
 
 def test_nothing_that_trains_imports_the_held_out_wordings() -> None:
-    allowed = {"cases.py", "heldout.py"}
+    allowed = {"cases.py", "heldout.py", "reserve.py"}
     for path in DEMO.rglob("*.py"):
         if path.name in allowed:
             continue
@@ -155,48 +152,22 @@ def test_nothing_that_trains_imports_the_held_out_wordings() -> None:
                 assert "model.demo.cases" not in found, path
 
 
-def _template(turn: conversations.Turn) -> str:
-    """Return a generated question with its places and numbers put back into marks."""
-    text = f" {_plain(turn.user)} "
-    for country in geography.countries():
-        if turn.assistant == country.forward:
-            given, mark = country.names, "{c}"
-        elif turn.assistant == country.backward:
-            given, mark = country.capital_names, "{k}"
-        else:
-            continue
-        for name in sorted(given, key=len, reverse=True):
-            text = re.sub(rf" {re.escape(_plain(name))}(?= )", f" {mark}", text)
-        break
-    numbers = re.match(r"(-?\d+) . (\d+) = ", turn.assistant)
-    if numbers:
-        text = re.sub(rf"(?<!\d){re.escape(numbers[1])}(?!\d)", "{a}", text, count=1)
-        text = re.sub(rf"(?<!\d){numbers[2]}(?!\d)", "{b}", text, count=1)
-    if turn.kind == "name":
-        name = turn.assistant.removeprefix("Nice to meet you, ").removesuffix(".")
-        text = text.replace(f" {_plain(name)} ", " {n} ")
-    return text.strip()
+def test_the_fingerprints_of_what_the_evaluation_asks_are_current() -> None:
+    assert FILE.read_text(encoding="ascii") == fingerprints(), "run python -m model.demo.reserve"
 
 
 def test_training_never_draws_what_the_evaluation_asks() -> None:
-    wordings: set[str] = set()
-    for value in (
-        heldout.FORWARD, heldout.BACKWARD, heldout.ADD, heldout.SUB, heldout.MUL, heldout.ADD_MORE,
-        heldout.SUB_MORE, heldout.NAME_GIVEN, heldout.NAME_ASKED, heldout.PLACE_FOLLOW_UPS,
-        heldout.OUTSIDE, heldout.OUTSIDE_PLACES, [text for text, _ in heldout.MUL_MORE],
-        [text for text, _ in heldout.TALK],
-    ):  # fmt: skip
-        wordings.update(_plain(text) for text in value)
-    wordings.discard("")
+    reserved = set(fingerprints().split())
     # The first three are the ordinary ones, which training has too.
-    systems = {_plain(text) for text in heldout.SYSTEMS[3:] if text} - {""}
+    systems = {plain(text) for text in heldout.SYSTEMS[3:] if text} - {""}
     rng = random.Random(11)
     for _ in range(6000):
         chat = conversations.draw(rng, 4)
-        assert _plain(chat.system or "") not in systems, chat.system
+        assert plain(chat.system or "") not in systems, chat.system
         for turn in chat.turns:
-            found = _template(turn)
-            assert found not in wordings, turn
+            given = turn.assistant.removeprefix("Nice to meet you, ").removesuffix(".")
+            name = given if turn.kind == "name" else None
+            assert fingerprint(wording(turn.user, turn.assistant, name)) not in reserved, turn
             numbers = re.fullmatch(r"(-?\d+) (.) (-?\d+) = -?\d+\.", turn.assistant)
             if numbers:
                 op = {sign: op for op, sign in arithmetic.SIGNS.items()}[numbers[2]]

@@ -14,6 +14,8 @@ from model.demo.data import (
     names,
     noise,
     outofscope,
+    phrases,
+    reserved,
     smalltalk,
     systemprompts,
 )
@@ -102,12 +104,18 @@ def _finish(text: str, rng: random.Random) -> str:
     return text
 
 
+def _either(own: tuple[str, ...], heading: str, rng: random.Random) -> tuple[str, ...]:
+    return phrases.section(heading) if rng.random() < phrases.SHARE else own
+
+
 def forward(chat: Chat, rng: random.Random) -> Turn:
     """Ask for a country's capital."""
     country = geography.draw(rng)
     place = _place_name(country.names, rng, capital=False)
     kind = rng.random()
-    if kind < 0.05:
+    if rng.random() < phrases.SHARE:
+        text = _with_place(phrases.section("forward"), place, "{c}", rng)
+    elif kind < 0.05:
         wrong = rng.choice(geography.countries()).capital if rng.random() < 0.5 else country.capital
         wrong = rng.choice(OTHER_CITIES) if rng.random() < 0.2 else wrong
         text = rng.choice(w.YES_NO).replace("{k}", wrong).replace("{c}", place)
@@ -132,7 +140,9 @@ def forward(chat: Chat, rng: random.Random) -> Turn:
 def backward(chat: Chat, rng: random.Random) -> Turn:
     """Ask for a capital's country."""
     name, country = _any_capital(rng)
-    if rng.random() < 0.25:
+    if rng.random() < phrases.SHARE:
+        text = _with_place(phrases.section("backward"), name, "{k}", rng)
+    elif rng.random() < 0.25:
         text = f"{rng.choice(w.COUNTRY_ASKED)} {rng.choice(w.HAS_CAPITAL).replace('{k}', name)}"
     else:
         text = _with_place(w.BACKWARD_QUESTIONS, name, "{k}", rng)
@@ -157,12 +167,14 @@ def place_follow_up(chat: Chat, rng: random.Random) -> Turn:
     if chat.asked_place and rng.random() < 0.22:
         name, country = _any_capital(rng)
         ambiguous = any(name in other.names for other in geography.countries())
-        text = _with_place(w.BACKWARD_FOLLOW_UPS, name, "{k}", rng)
+        templates = _either(w.BACKWARD_FOLLOW_UPS, "capital_follow_up", rng)
+        text = _with_place(templates, name, "{k}", rng)
         answer = country.forward if ambiguous else country.backward
     else:
         country = geography.draw(rng)
         place = _place_name(country.names, rng, capital=False)
-        text = _with_place(w.FORWARD_FOLLOW_UPS, place, "{c}", rng)
+        templates = _either(w.FORWARD_FOLLOW_UPS, "place_follow_up", rng)
+        text = _with_place(templates, place, "{c}", rng)
         if rng.random() < 0.15:
             short = rng.choice(w.SHORT_FOLLOW_UPS).replace("{c}", place)
             text = f"{rng.choice(w.PRAISE)}{rng.choice((', ', ' ', '. ', '! '))}{short}"
@@ -186,6 +198,8 @@ def calculation(chat: Chat, rng: random.Random) -> Turn:
     if a < 0:
         text = rng.choice(arithmetic.SIGNED[op])
         lead = rng.choice(arithmetic.LEADS[:12])
+    elif rng.random() < phrases.SHARE:
+        text = rng.choice(phrases.section(op))
     elif op == "mul" and kind < 0.06:
         text, b = rng.choice(arithmetic.DOUBLES)
         a = rng.randint(0, arithmetic.LARGEST)
@@ -227,12 +241,15 @@ def calculation_follow_up(chat: Chat, rng: random.Random) -> Turn:
     op = rng.choices(("add", "sub", "mul"), (40, 35, 25))[0]
     b = rng.randint(0, 20) if rng.random() < 0.7 else rng.randint(0, arithmetic.LARGEST)
     if op == "mul":
-        if rng.random() < 0.7:
+        if rng.random() < phrases.SHARE:
+            text, b = rng.choice(phrases.factors())
+        elif rng.random() < 0.7:
             text, b = rng.choice(arithmetic.DOUBLE_MORE)
         else:
             text, b = rng.choice(arithmetic.MUL_MORE), rng.randint(2, 12)
     else:
-        text = rng.choice(arithmetic.ADD_MORE if op == "add" else arithmetic.SUB_MORE)
+        own = arithmetic.ADD_MORE if op == "add" else arithmetic.SUB_MORE
+        text = rng.choice(_either(own, f"{op}_more", rng))
     asked = last if last is not None else 0
     if last is not None and arithmetic.is_held_out(op, asked, b):
         return calculation(chat, rng)
@@ -254,7 +271,7 @@ def calculation_follow_up(chat: Chat, rng: random.Random) -> Turn:
 def name_given(chat: Chat, rng: random.Random) -> Turn:
     """Tell the model the user's name."""
     chat.name = names.draw(rng)
-    template = rng.choice(smalltalk.NAME_GIVEN)
+    template = rng.choice(_either(smalltalk.NAME_GIVEN, "name_given", rng))
     if rng.random() < 0.3:
         template = noise.recase(template, rng)
         template = template.replace("{N}", "{n}")
@@ -269,8 +286,8 @@ def name_given(chat: Chat, rng: random.Random) -> Turn:
 
 def name_asked(chat: Chat, rng: random.Random) -> Turn:
     """Ask the model for the user's name."""
-    text = rng.choice(smalltalk.NAME_ASKED)
-    if rng.random() < 0.3:
+    text = rng.choice(_either(smalltalk.NAME_ASKED, "name_asked", rng))
+    if rng.random() < 0.2:
         text = f"{rng.choice(smalltalk.NAME_LEADS)} {rng.choice(smalltalk.NAME_CORES)}"
     text = _roughen(_dress(text, rng), rng)
     if chat.name is None:
@@ -281,8 +298,9 @@ def name_asked(chat: Chat, rng: random.Random) -> Turn:
 
 def talk(chat: Chat, rng: random.Random) -> Turn:
     """Greet, thank, part, or ask the model about itself."""
-    texts, sentence = rng.choice(smalltalk.TALK)
-    text = rng.choice(texts)
+    heading = rng.choice(tuple(smalltalk.TALK))
+    texts, sentence = smalltalk.TALK[heading]
+    text = rng.choice(_either(texts, heading, rng))
     if rng.random() < 0.12:
         text = f"{text}{rng.choice((', ', ' '))}{rng.choice(smalltalk.VOCATIVES)}"
     elif sentence == smalltalk.GOODBYE_ANSWER and rng.random() < 0.25:
@@ -313,13 +331,24 @@ _MAKERS: tuple[tuple[Maker, float], ...] = (
 )  # fmt: skip
 
 
+def _make(maker: Maker, chat: Chat, rng: random.Random) -> Turn:
+    """Return a turn that the evaluation does not keep for itself."""
+    before = chat.result, chat.name, chat.asked_place
+    while True:
+        turn = maker(chat, rng)
+        name = chat.name if turn.kind == "name" else None
+        if not reserved.is_reserved(turn.user, turn.assistant, name):
+            return turn
+        chat.result, chat.name, chat.asked_place = before
+
+
 def drill(rng: random.Random, turns: int) -> Chat:
     """Return a chat of `turns` calculations, for numbers need more practice than anything else."""
     chat = Chat(None)
     for _ in range(turns):
         further = chat.result is not None and rng.random() < 0.4
         maker = calculation_follow_up if further else calculation
-        chat.turns.append(maker(chat, rng))
+        chat.turns.append(_make(maker, chat, rng))
     return chat
 
 
@@ -327,11 +356,11 @@ def introduction(rng: random.Random) -> Chat:
     """Return a short chat in which a name is mostly given, then asked for: practice in copying."""
     chat = Chat(systemprompts.draw(rng) if rng.random() < 0.3 else None)
     for _ in range(rng.choice((0, 1, 1, 2, 2, 3))):
-        chat.turns.append(name_given(chat, rng))
+        chat.turns.append(_make(name_given, chat, rng))
     for _ in range(rng.choice((0, 0, 1, 2, 3))):
         maker: Maker = rng.choice((forward, calculation, talk))
-        chat.turns.append(maker(chat, rng))
-    chat.turns.append(name_asked(chat, rng))
+        chat.turns.append(_make(maker, chat, rng))
+    chat.turns.append(_make(name_asked, chat, rng))
     return chat
 
 
@@ -353,7 +382,7 @@ def draw(rng: random.Random, turns: int) -> Chat:
             chat.turns.append(rng.choice(chat.turns))
             if chat.turns[-1].kind not in ("forward", "backward", "add", "sub", "mul", "talk"):
                 chat.turns.pop()
-        turn = maker(chat, rng)
+        turn = _make(maker, chat, rng)
         chat.refused = turn.kind == "outside"
         chat.turns.append(turn)
     return chat

@@ -4,7 +4,8 @@
 About half of them were written by somebody who had not seen what training asks; those that it asks
 all the same were left out, and so were little stories with numbers ("I had 9 dollars and spent 4"), which
 the model is meant to refuse. Nothing that trains imports this module;
-`tests/model/test_demo_model.py` checks that, and that no wording stands on both sides. Held-out
+`tests/model/test_demo_model.py` checks that, and `reserved.py` keeps training from making one of
+these wordings up. After a change here, run `python -m model.demo.reserve`. Held-out
 pairs and names are those of `arithmetic.is_held_out` and `names.is_held_out`, which training draws
 around.
 """

@@ -6,7 +6,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from model.demo.data import arithmetic, geography, names, noise
+from model.demo.data import arithmetic, geography, names, noise, phrases
 from model.demo.data import outofscope_wordings as w
 from model.demo.data.lexicon import ADJECTIVES, NOUNS, PEOPLE, THINGS, VERBS
 
@@ -15,6 +15,7 @@ REFUSAL = (
     "set MODEL to use a real one."
 )
 
+_SHARES = (40, 25, 15, 12, 8)
 _PLACE_ENDINGS = ("", "", "ia", "land", "stan", "istan", "burg", "ville", " Island", " City")
 _SCRIPTS = (0x4E00, 0x0400, 0x0600, 0x3040, 0x1F600)
 _POOL = tuple("capital of what is the country which my name plus times and city".split())
@@ -110,6 +111,9 @@ def scrambled(rng: random.Random) -> str:
 
 def draw(rng: random.Random) -> str:
     """Return a question out of the model's reach."""
+    if rng.random() < phrases.SHARE:
+        heading = rng.choices(("places", "general", "numbers", "names", "after"), _SHARES)[0]
+        return fill(rng.choice(phrases.section(heading)), rng)
     kind = rng.random()
     if kind < 0.11:
         return fill(rng.choice(w.OF), rng)

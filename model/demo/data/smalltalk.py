@@ -185,11 +185,11 @@ STATE_TAILS: tuple[str, ...] = (
     "on this fine day", "my friend", "buddy", "over there", "lately", "this afternoon",
 )  # fmt: skip
 
-TALK: tuple[tuple[tuple[str, ...], str], ...] = (
-    (GREETINGS, GREETING_ANSWER),
-    (HOW_ARE_YOU, HOW_ARE_YOU_ANSWER),
-    (THANKS, THANKS_ANSWER),
-    (GOODBYES, GOODBYE_ANSWER),
-    (WHO, WHO_ANSWER),
-    (ABILITIES, ABILITIES_ANSWER),
-)
+TALK: dict[str, tuple[tuple[str, ...], str]] = {
+    "hello": (GREETINGS, GREETING_ANSWER),
+    "how_are_you": (HOW_ARE_YOU, HOW_ARE_YOU_ANSWER),
+    "thanks": (THANKS, THANKS_ANSWER),
+    "bye": (GOODBYES, GOODBYE_ANSWER),
+    "who": (WHO, WHO_ANSWER),
+    "abilities": (ABILITIES, ABILITIES_ANSWER),
+}
