@@ -66,7 +66,7 @@ class UpstreamStream:
 
     def __init__(self, response: httpx.Response, call: Call, idle_s: float) -> None:
         self._response = response
-        self._call = call
+        self.call = call
         self._idle_s = idle_s
         self._chunks: AsyncIterator[bytes] = response.aiter_raw()
         self.headers = _kept(response)
@@ -74,7 +74,7 @@ class UpstreamStream:
 
     async def next_chunk(self) -> bytes | None:
         """Some bytes, or None at the end. Raises ApiError when they stop coming."""
-        left = self._call.remaining() + GRACE_S
+        left = self.call.remaining() + GRACE_S
         try:
             async with asyncio.timeout(min(left, self._idle_s)):
                 return await anext(self._chunks, None)
@@ -83,7 +83,7 @@ class UpstreamStream:
                 raise DeadlineExceeded from error
             raise UpstreamError("The model host fell silent in the middle of its answer") from error
         except TRANSPORT_ERRORS as error:
-            raise UpstreamError("The model host broke off its answer") from error
+            raise broken_off(self.call, error) from error
 
     async def aclose(self) -> None:
         """Closing before the end is what tells the host to abort the request."""
@@ -258,8 +258,21 @@ async def _read(response: httpx.Response, call: Call) -> bytes:
     except TimeoutError as error:
         raise DeadlineExceeded from error
     except TRANSPORT_ERRORS as error:
-        raise UpstreamError("The model host broke off its answer") from error
+        raise broken_off(call, error) from error
     return bytes(content)
+
+
+def broken_off(call: Call, error: Exception | None = None) -> UpstreamError:
+    """What the client is told of an answer that ended too soon; the log says by what."""
+    cause = error and (error.__cause__ or error)
+    logs.event(
+        logger,
+        logging.WARNING,
+        "answer broken off",
+        request_id=call.request_id,
+        reason=type(cause).__name__ if cause else "ended early",
+    )
+    return UpstreamError("The model host broke off its answer")
 
 
 def _kept(response: httpx.Response) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from api.errors import ApiError, HostRefusal, UpstreamError
 from api.sse import MEDIA_TYPE, EventSplitter
-from api.upstream.client import UpstreamStream
+from api.upstream.client import UpstreamStream, broken_off
 
 logger = logging.getLogger("api.upstream")
 DRAIN_S = 1.0
@@ -34,7 +34,7 @@ class UpstreamEvents:
         while not self._events:
             chunk = await self._upstream.next_chunk()
             if chunk is None:
-                raise UpstreamError("The model host broke off its answer")
+                raise broken_off(self._upstream.call)
             try:
                 self._events.extend(self._splitter.feed(chunk))
             except ValueError as error:

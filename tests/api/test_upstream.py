@@ -182,6 +182,17 @@ async def test_after_the_first_byte_nothing_is_tried_again(data: bytes) -> None:
         assert host.connections == 1
 
 
+async def test_an_answer_that_broke_off_leaves_its_cause_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    cut = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel"
+    async with raw_host(says(cut)) as host, Client(host.url) as client:
+        await client.fails()
+    (record,) = [entry for entry in caplog.records if entry.message == "answer broken off"]
+    assert record.__dict__["fields"]["reason"] == "ClientPayloadError"
+    assert record.__dict__["fields"]["request_id"]
+
+
 async def test_an_outage_does_not_multiply_the_load(host: StubHost) -> None:
     host.always = refuse(503, "not_ready", "1")
     requests = 40

@@ -69,6 +69,18 @@ def eventually(probe: Callable[[], T], timeout_s: float, what: str) -> T:
         time.sleep(0.2)
 
 
+def wait_until_settled(timeout_s: float = 240) -> None:
+    """Until no pod of ours is ending: after an upgrade the old ones still serve for a while."""
+
+    def ending() -> list[str]:
+        found = pods(MODEL_PODS) + pods(API_PODS)
+        return [
+            pod["metadata"]["name"] for pod in found if "deletionTimestamp" in pod["metadata"]
+        ]
+
+    eventually(lambda: not ending(), timeout_s, "no pod is ending")
+
+
 @contextmanager
 def port_forward(name: str, port: int = 80, *, kind: str = "svc") -> Iterator[str]:
     """The address of a Service, or of a pod, on this machine."""

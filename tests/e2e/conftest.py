@@ -9,7 +9,15 @@ import pytest
 from kubernetes import client, config
 
 from tests.e2e import evidence
-from tests.e2e.cluster import CONTEXT, NAMESPACE, CommandFailed, deploy, kubectl, port_forward
+from tests.e2e.cluster import (
+    CONTEXT,
+    NAMESPACE,
+    CommandFailed,
+    deploy,
+    kubectl,
+    port_forward,
+    wait_until_settled,
+)
 
 ROWS: dict[str, evidence.Row] = {}
 STORIES: set[str] = set()
@@ -62,6 +70,8 @@ def installed(cluster: None) -> float:
     started = time.monotonic()
     deploy()
     seconds = time.monotonic() - started
+    # Where an earlier version was installed, its pods end after the new ones are ready.
+    wait_until_settled()
     # A failed `helm test` of an earlier run keeps its pod, for its log.
     kubectl("-n", NAMESPACE, "delete", "pods", "-l", "app.kubernetes.io/component=test", "--wait")
     return seconds

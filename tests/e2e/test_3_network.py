@@ -5,7 +5,8 @@ import pytest
 from tests.e2e.cluster import NAMESPACE, CommandFailed, client_pod, kubectl, running_pod
 
 pytestmark = pytest.mark.e2e
-MODEL_HOST = f"http://model-host-predictor.{NAMESPACE}.svc/v1/models/qna-demo"
+MODEL_HOST = f"http://model-host-direct.{NAMESPACE}.svc/v1/models/qna-demo"
+AGENT = f"http://model-host-predictor.{NAMESPACE}.svc/v1/models/qna-demo"
 API_SERVER = f"http://api-server.{NAMESPACE}.svc/livez"
 STRANGER = client_pod("e2e-stranger", {"app.kubernetes.io/name": "e2e-stranger"})
 
@@ -20,8 +21,9 @@ def fetch(pod: str, address: str) -> str:
 def test_a_stranger_cannot_reach_the_model_host(installed: float) -> None:
     with running_pod(STRANGER) as name:
         assert fetch(name, API_SERVER)  # its network works
-        with pytest.raises(CommandFailed, match=r"ConnectTimeout|ConnectError"):
-            fetch(name, MODEL_HOST)
+        for address in (MODEL_HOST, AGENT):
+            with pytest.raises(CommandFailed, match=r"ConnectTimeout|ConnectError"):
+                fetch(name, address)
 
 
 def test_the_api_server_can_reach_the_model_host(installed: float) -> None:

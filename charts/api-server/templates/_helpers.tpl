@@ -57,7 +57,7 @@ app.kubernetes.io/component: api
 
 {{- define "api-server.modelHostUrl" -}}
 {{- $namespace := default .Release.Namespace .Values.modelHost.namespace -}}
-{{- default (printf "http://%s-predictor.%s.svc" .Values.modelHost.name $namespace) .Values.modelHost.url -}}
+{{- default (printf "http://%s-direct.%s.svc" .Values.modelHost.name $namespace) .Values.modelHost.url -}}
 {{- end -}}
 
 {{/* Not empty where the chats are kept by a database server, so that there may be several pods. */}}

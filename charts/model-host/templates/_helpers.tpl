@@ -61,11 +61,6 @@ app.kubernetes.io/component: test
 {{- default $default .Values.model.name -}}
 {{- end -}}
 
-{{/* Port on which the pods take requests: the agent's when the batcher is on. */}}
-{{- define "model-host.port" -}}
-{{- ternary 9081 8080 .Values.batcher.enabled -}}
-{{- end -}}
-
 {{/* A number as Kubernetes wants it in a string: Helm reads every number as a float. */}}
 {{- define "model-host.text" -}}
 {{- if and (kindIs "float64" .) (eq (floor .) .) -}}{{ int64 . }}{{- else -}}{{ . }}{{- end -}}
