@@ -87,6 +87,7 @@ async def serving_api(
         "model_host_url": host.url,
         "database_url": f"sqlite:///{folder}/chats.db",
         "drain_timeout_s": 2.0,
+        "database_timeout_s": 30.0,  # a busy disk is no subject of these tests
     }
     app = create_app(Settings(**(values | changed)), transport)
     async with (
