@@ -74,9 +74,7 @@ def wait_until_settled(timeout_s: float = 240) -> None:
 
     def ending() -> list[str]:
         found = pods(MODEL_PODS) + pods(API_PODS)
-        return [
-            pod["metadata"]["name"] for pod in found if "deletionTimestamp" in pod["metadata"]
-        ]
+        return [pod["metadata"]["name"] for pod in found if "deletionTimestamp" in pod["metadata"]]
 
     eventually(lambda: not ending(), timeout_s, "no pod is ending")
 
