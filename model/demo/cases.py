@@ -28,24 +28,16 @@ FLOORS: dict[str, float] = {
 """The least share of right answers in each category: what the model has to reach."""
 
 REACHED: dict[str, float] = {
-    "capital forward": 0.89,
-    "capital backward": 0.91,
-    "difference": 0.87,
-    "follow-up place": 0.88,
-    "follow-up sum": 0.89,
-    "name": 0.83,
-    "small talk": 0.80,
-    "out of scope": 0.89,
-    "lower case": 0.87,
-    "upper case": 0.85,
-    "typo": 0.85,
-    "other system prompt": 0.90,
+    "capital forward": 0.93,
+    "follow-up place": 0.92,
+    "out of scope": 0.91,
 }
-"""Where the weights in the repository still miss the floor: what they must not fall below.
+"""Where the weights in the repository miss the floor or hardly reach it: their least share.
 
-A line goes when better weights reach its floor; `make demo-eval` fails until all are gone.
+Processors differ in the last digits and so in an answer or two. A line goes when better weights
+are clearly above its floor.
 """
-REFUSED_WRONGLY_REACHED = 0.045
+REFUSED_WRONGLY_REACHED = 0.021
 """The same for in-scope questions that are refused; the evaluation asks for 0.02."""
 
 EXAMPLES: tuple[tuple[str, str], ...] = (

@@ -43,9 +43,9 @@ def test_no_category_falls_below_its_floor_or_what_was_reached(report: Report) -
     assert report.refused_wrongly <= cases.REFUSED_WRONGLY_REACHED * report.asked_in_scope
 
 
-def test_what_was_reached_is_noted_only_for_missed_floors(report: Report) -> None:
-    missed = {score.category for score in report.scores if score.share < score.floor}
-    assert set(cases.REACHED) == missed, show(report)
+def test_no_line_of_what_was_reached_lingers(report: Report) -> None:
+    clear = {score.category for score in report.scores if score.share >= score.floor + 0.02}
+    assert not clear & set(cases.REACHED), show(report)
 
 
 @pytest.mark.parametrize("system", ["You are a helpful assistant.", "You are helpful", None])
