@@ -27,19 +27,6 @@ FLOORS: dict[str, float] = {
 }
 """The least share of right answers in each category: what the model has to reach."""
 
-REACHED: dict[str, float] = {
-    "capital forward": 0.93,
-    "follow-up place": 0.92,
-    "out of scope": 0.91,
-}
-"""Where the weights in the repository miss the floor or hardly reach it: their least share.
-
-Processors differ in the last digits and so in an answer or two. A line goes when better weights
-are clearly above its floor.
-"""
-REFUSED_WRONGLY_REACHED = 0.021
-"""The same for in-scope questions that are refused; the evaluation asks for 0.02."""
-
 EXAMPLES: tuple[tuple[str, str], ...] = (
     ("Capital of India?", "The capital of India is New Delhi."),
     ("Capital of France?", "The capital of France is Paris."),
