@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from model.engine import EngineConfig
-from model.engine.config import KERNELS
+from model.engine.config import KERNELS, QUANTIZATIONS
 
 BUNDLED_MODEL = Path(__file__).parent / "demo" / "weights"
 BUNDLED_NAME = "qna-demo"
@@ -97,6 +97,9 @@ class Settings:
     kernels: str = setting(
         _choice(*KERNELS), "auto", "fast: our own, on a CPU in float32; plain: torch's"
     )
+    quantize: str = setting(
+        _choice(*QUANTIZATIONS), "none", "int8: linears multiply in eight bits, on a CPU"
+    )
     max_model_len: int | None = setting(
         _whole(1), None, "tokens of prompt and answer together; the model's own when absent"
     )
@@ -135,6 +138,7 @@ class Settings:
                 device=self.device,
                 dtype=self.dtype,
                 kernels=self.kernels,
+                quantize=self.quantize,
                 max_model_len=self.max_model_len,
                 block_size=self.block_size,
                 kv_cache_memory=self.kv_cache_memory,

@@ -8,12 +8,9 @@ Knows nothing of requests, only of spans of tokens. Engine thread only.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the name that torch's own code uses
 from transformers import AttentionInterface
@@ -45,38 +42,11 @@ class AttentionOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class DecodeRows:
-    """The spans of one token each, as arrays of the host; (n,) but for the last."""
-
-    rows: NDArray[np.int64]
-    context_lens: NDArray[np.int64]
-    firsts: NDArray[np.int64]
-    """Where each one's blocks begin in `block_ids`."""
-    block_ids: NDArray[np.int64]
-
-
-@dataclass(frozen=True)
 class StepBatch:
     attention: "Attention"
     slots: Tensor
     """(T,): where each token's key and value go."""
     spans: tuple[Span, ...]
-
-    @cached_property
-    def chunks(self) -> tuple[Span, ...]:
-        """The spans of more than one token."""
-        return tuple(span for span in self.spans if span.end - span.start > 1)
-
-    @cached_property
-    def decodes(self) -> DecodeRows:
-        spans = [span for span in self.spans if span.end - span.start == 1]
-        blocks = [span.block_ids.numpy() for span in spans] or [np.empty(0, np.int64)]
-        return DecodeRows(
-            rows=np.array([span.start for span in spans], np.int64),
-            context_lens=np.array([span.context_len for span in spans], np.int64),
-            firsts=np.cumsum([0, *map(len, blocks)])[:-1],
-            block_ids=np.concatenate(blocks),
-        )
 
 
 class Attention(Protocol):

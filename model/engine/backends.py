@@ -2,7 +2,7 @@
 
 `plain` runs transformers' own forward pass over the plain attention: the reference, on any device.
 `fast` is for a CPU in float32: pages read in place, packed linears, and for models made of Llama's
-layers a decoder of our own. Engine thread, once.
+layers a decoder of our own. `int8` is the same with linears of eight bits. Engine thread, once.
 """
 
 import importlib.util
@@ -33,25 +33,31 @@ def plain(model: PreTrainedModel) -> Backend:
     return Backend(partial(forward, model), PlainAttention, "transformers' own layers")
 
 
-def fast(model: PreTrainedModel) -> Backend:
+def fast(model: PreTrainedModel, *, int8: bool = False) -> Backend:
     """Takes the model's linears apart: it computes nothing on its own from then on."""
     # Numba takes a second to import, which a plain engine need not wait for.
     from model.engine import kernels
     from model.engine.decoder import Decoder, is_llama_like
-    from model.engine.linear import pack_linears
+    from model.engine.linear import Int8Linear, PackedLinear, levels, pack_linears
     from model.engine.paged_attention import PagedAttention
 
     set_threads = (torch.set_num_threads, kernels.set_threads)
     kernels.set_threads(torch.get_num_threads())
+    linear = Int8Linear if int8 else PackedLinear
+    kind = f"int8 linears of {levels()} levels" if int8 else "packed linears"
     if is_llama_like(model):
-        form = "fused layers, pages read in place"
-        return Backend(Decoder(model), PagedAttention, form, set_threads)
-    pack_linears(model)
-    form = "transformers' layers with packed linears, pages read in place"
+        form = f"fused layers, {kind}, pages read in place"
+        return Backend(Decoder(model, linear), PagedAttention, form, set_threads)
+    pack_linears(model, linear)
+    form = f"transformers' layers, {kind}, pages read in place"
     return Backend(partial(forward, model), PagedAttention, form, set_threads)
 
 
-FORMS = {"plain": plain, "fast": fast}
+FORMS: dict[str, Callable[[PreTrainedModel], Backend]] = {
+    "plain": plain,
+    "fast": fast,
+    "int8": partial(fast, int8=True),
+}
 
 
 def candidates(
@@ -62,6 +68,10 @@ def candidates(
     if config.kernels == "plain":
         return ("plain",), "as configured"
     reason = _no_fast_kernels(device, dtype)
+    if config.quantize != "none":
+        if reason is not None:
+            raise ModelLoadError(f"quantize: {config.quantize} cannot be: {reason}")
+        return (config.quantize,), f"this CPU has {torch.backends.cpu.get_cpu_capability()}"
     if reason is None:
         names = ("fast",) if config.kernels == "fast" else ("fast", "plain")
         return names, f"this CPU has {torch.backends.cpu.get_cpu_capability()}"

@@ -52,7 +52,9 @@ def build_engine(config: EngineConfig, on_progress: Callable[[str], None]) -> En
         work = flops_per_token(model)  # counted now: packing takes the weights away
         begun = time.monotonic()
         try:
-            backend, difference = self_test(model, shapes, FORMS[name], max_model_len)
+            backend, seen = self_test(
+                model, shapes, FORMS[name], max_model_len, rounded=name == "int8"
+            )
             break
         except UnsupportedModel as error:
             if name == names[-1]:
@@ -60,10 +62,7 @@ def build_engine(config: EngineConfig, on_progress: Callable[[str], None]) -> En
             reason = str(error)
             on_progress(f"the {name} kernels do not fit this model")
     step_s = (time.monotonic() - begun) / NUM_TOKENS * config.max_num_batched_tokens
-    reasons.note(
-        "kernels",
-        f"{backend.form}; logits within {difference:.0e} of transformers' own; {reason}",
-    )
+    reasons.note("kernels", f"{backend.form}; {seen}; {reason}")
     num_blocks, max_model_len = resolve_kv_blocks(config, shapes, max_model_len, device, reasons)
     try:
         cache = KVCache(shapes, num_blocks, config.block_size, device)

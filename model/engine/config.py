@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 KERNELS = ("auto", "plain", "fast")
+QUANTIZATIONS = ("none", "int8")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,8 @@ class EngineConfig:
     trust_remote_code: bool = False
     kernels: str = "auto"
     """plain: torch's own operators, the reference. fast: our kernels, on a CPU in float32."""
+    quantize: str = "none"
+    """int8: the linears multiply in eight bits; it takes the fast kernels."""
     watchdog_s: float = 30.0
 
     def __post_init__(self) -> None:
@@ -46,6 +49,10 @@ class EngineConfig:
             raise ValueError(f"dtype: must be one of {', '.join(DTYPES)}")
         if self.kernels not in KERNELS:
             raise ValueError(f"kernels: must be one of {', '.join(KERNELS)}")
+        if self.quantize not in QUANTIZATIONS:
+            raise ValueError(f"quantize: must be one of {', '.join(QUANTIZATIONS)}")
+        if self.quantize != "none" and self.kernels == "plain":
+            raise ValueError(f"quantize: {self.quantize} needs the fast kernels, not plain ones")
         positive = (
             "max_model_len",
             "block_size",

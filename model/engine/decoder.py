@@ -15,22 +15,23 @@ from transformers import PreTrainedModel
 
 from model.engine import kernels
 from model.engine.attention import AttentionOptions, StepBatch
-from model.engine.linear import PackedLinear
+from model.engine.linear import Int8Linear, PackedLinear
 from model.engine.paged_attention import NOTHING, Array, PagedAttention
 
+Linear = PackedLinear | Int8Linear
 FAMILIES = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
     attention_norm: Array
-    qkv: PackedLinear
+    qkv: Linear
     query_norm: Array
     key_norm: Array
-    output: PackedLinear
+    output: Linear
     mlp_norm: Array
-    gate_up: PackedLinear
-    down: PackedLinear
+    gate_up: Linear
+    down: Linear
     attention: Any
     """For its scaling and window, which the self-test changes for a while."""
 
@@ -47,16 +48,16 @@ def is_llama_like(model: PreTrainedModel) -> bool:
 class Decoder:
     """Takes the model apart: only its embedding and its rotary angles are used from then on."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, linear: type[Linear]) -> None:
         body = model.get_decoder()
         self._embedding = model.get_input_embeddings()
         self._rotary = body.rotary_emb
         self._eps = np.float32(model.config.rms_norm_eps)
         self._heads = model.config.num_attention_heads
         tied = model.get_output_embeddings().weight is self._embedding.weight
-        self._layers = [_take(layer) for layer in body.layers]
+        self._layers = [_take(layer, linear) for layer in body.layers]
         self._norm = _numbers(body.norm)
-        self._head = PackedLinear([model.get_output_embeddings()], keep=tied)
+        self._head = linear([model.get_output_embeddings()], keep=tied)
 
     def __call__(
         self, token_ids: Tensor, positions: Tensor, keep: list[int], batch: StepBatch
@@ -78,11 +79,8 @@ class Decoder:
                 qkv.numpy(), self._heads, cos, sin, slots, keys, values,
                 layer.query_norm, layer.key_norm, self._eps,
             )  # fmt: skip
-            kv_heads, dim = keys.shape[1:]
-            key, value = qkv.unflatten(1, (-1, dim))[:, self._heads :].split(kv_heads, dim=1)
-            attended = torch.empty(len(qkv), self._heads * dim)
-            options = _options(layer.attention)
-            attention.attend(number, qkv, self._heads, key, value, options, batch, attended)
+            attended = torch.empty(len(qkv), self._heads * keys.shape[2])
+            attention.attend(number, qkv, self._heads, _options(layer.attention), batch, attended)
             update = layer.output(attended).numpy()
             kernels.add_norm(stream, update, layer.mlp_norm, self._eps, into)
             gate_up = layer.gate_up(normed)
@@ -96,17 +94,17 @@ class Decoder:
         return logits
 
 
-def _take(layer: Any) -> _Layer:
+def _take(layer: Any, linear: type[Linear]) -> _Layer:
     attention, mlp = layer.self_attn, layer.mlp
     return _Layer(
         attention_norm=_numbers(layer.input_layernorm),
-        qkv=PackedLinear([attention.q_proj, attention.k_proj, attention.v_proj]),
+        qkv=linear([attention.q_proj, attention.k_proj, attention.v_proj]),
         query_norm=_numbers(getattr(attention, "q_norm", None)),
         key_norm=_numbers(getattr(attention, "k_norm", None)),
-        output=PackedLinear([attention.o_proj]),
+        output=linear([attention.o_proj]),
         mlp_norm=_numbers(layer.post_attention_layernorm),
-        gate_up=PackedLinear([mlp.gate_proj, mlp.up_proj]),
-        down=PackedLinear([mlp.down_proj]),
+        gate_up=linear([mlp.gate_proj, mlp.up_proj]),
+        down=linear([mlp.down_proj]),
         attention=attention,
     )
 

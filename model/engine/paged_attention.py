@@ -1,26 +1,46 @@
 """Attention that reads the pages of the cache in place, on a CPU in float32.
 
-A sequence's one new token goes through a kernel of ours; a chunk of a prompt through torch's tiled
-attention, on the chunk's own keys where it is the first and on a copy of the pages where not.
+Owns what the memory of a `KVCache` means to the kernel, and how a step is cut into tiles that keep
+all threads busy. Engine thread only.
 """
 
+from dataclasses import dataclass
+
+import numba
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.engine import kernels
-from model.engine.attention import AttentionOptions, Span, StepBatch, attend, visible_from
+from model.engine import attention_kernel
+from model.engine.attention import AttentionOptions, StepBatch
 from model.engine.kv_cache import KVCache
 
 Array = NDArray[np.float32]
 NOTHING = np.empty(0, np.float32)
 
 
+@dataclass(frozen=True, slots=True)
+class Tiles:
+    """Parts of a step that one thread goes through at once; all int64, (n,) but for the last."""
+
+    rows: NDArray[np.int64]
+    """The first row of the batch in each."""
+    counts: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    """The context of the last row."""
+    firsts: NDArray[np.int64]
+    """Where its sequence's blocks begin in `block_ids`."""
+    block_ids: NDArray[np.int64]
+
+
 class PagedAttention:
     def __init__(self, cache: KVCache) -> None:
-        self._cache = cache
-        self.keys = [t.numpy() for t in cache.keys]
-        self.values = [t.numpy() for t in cache.values]
+        size = cache.block_size
+        self._block_size = size
+        # The same memory as the plain form's, in the order in which the kernel reads it.
+        self.keys = [t.view(-1, t.shape[1], t.shape[2], size).numpy() for t in cache.keys]
+        self.values = [t.view(-1, t.shape[1], size, t.shape[2]).numpy() for t in cache.values]
+        self._tiles: tuple[StepBatch, int, Tiles] | None = None
 
     def forward(
         self,
@@ -32,11 +52,16 @@ class PagedAttention:
         batch: StepBatch,
     ) -> Tensor:
         heads, rows, _ = query.shape
-        key, value = key.transpose(0, 1), value.transpose(0, 1)
-        self._cache.write(layer, batch.slots, key, value)
+        attention_kernel.store(
+            key.transpose(0, 1).contiguous().numpy(),
+            value.transpose(0, 1).contiguous().numpy(),
+            batch.slots.numpy(),
+            self.keys[layer],
+            self.values[layer],
+        )
         flat = query.transpose(0, 1).contiguous().view(rows, -1)
         output = query.new_empty(rows, heads * value.shape[-1])
-        self.attend(layer, flat, heads, key, value, options, batch, output)
+        self.attend(layer, flat, heads, options, batch, output)
         return output.view(rows, heads, -1)
 
     def attend(
@@ -44,45 +69,55 @@ class PagedAttention:
         layer: int,
         query: Tensor,
         heads: int,
-        key: Tensor,
-        value: Tensor,
         options: AttentionOptions,
         batch: StepBatch,
         output: Tensor,
     ) -> None:
-        """query (T, at least heads * dim), output (T, heads * dim), key and value
-        (T, kv_heads, dim), which are in the cache already."""
-        decodes = batch.decodes
-        if len(decodes.rows):
-            group, size = heads // key.shape[1], self._cache.block_size
-            kernels.attend_decode(group, key.shape[2], value.shape[2], size)(
-                query.numpy(),
-                output.numpy(),
-                decodes.rows,
-                decodes.context_lens,
-                decodes.firsts,
-                decodes.block_ids,
-                self.keys[layer],
-                self.values[layer],
-                np.float32(options.scaling),
-                options.window or 0,
-                np.float32(options.softcap or 0),
-                NOTHING if options.sinks is None else options.sinks.numpy(),
-            )
-        dim = key.shape[-1]
-        for span in batch.chunks:
-            keys, values = self._visible(layer, key, value, span, options.window)
-            rows = slice(span.start, span.end)
-            queries = query[rows, : heads * dim].reshape(-1, heads, dim)
-            attended = attend(
-                queries.transpose(0, 1), keys.transpose(0, 1), values.transpose(0, 1), options
-            )
-            output[rows] = attended.transpose(0, 1).flatten(1)
+        """query (T, at least heads * key_dim), output (T, heads * value_dim); the step's keys and
+        values are in the cache already."""
+        keys, values = self.keys[layer], self.values[layer]
+        group = heads // keys.shape[1]
+        tiles = self._tiles_of(batch, max(attention_kernel.TILE_ROWS // group, 1))
+        attend = attention_kernel.attend(group, keys.shape[2], values.shape[3], self._block_size)
+        attend(
+            query.numpy(),
+            output.numpy(),
+            tiles.rows,
+            tiles.counts,
+            tiles.lengths,
+            tiles.firsts,
+            tiles.block_ids,
+            keys,
+            values,
+            np.float32(options.scaling),
+            options.window or 0,
+            np.float32(options.softcap or 0),
+            NOTHING if options.sinks is None else options.sinks.numpy(),
+        )
 
-    def _visible(
-        self, layer: int, key: Tensor, value: Tensor, span: Span, window: int | None
-    ) -> tuple[Tensor, Tensor]:
-        if span.context_len == span.end - span.start:
-            return key[span.start : span.end], value[span.start : span.end]
-        first = visible_from(span, window)
-        return self._cache.read(layer, span.block_ids, first, span.context_len)
+    def _tiles_of(self, batch: StepBatch, rows: int) -> Tiles:
+        kept = self._tiles
+        if kept is None or kept[0] is not batch or kept[1] != rows:
+            kept = self._tiles = batch, rows, cut(batch, rows, numba.get_num_threads())
+        return kept[2]
+
+
+def cut(batch: StepBatch, rows: int, threads: int) -> Tiles:
+    """Tiles of at most `rows` rows, in an order that gives each thread about the same work."""
+    found = []
+    first = 0
+    for span in batch.spans:
+        before = span.context_len - span.end
+        for row in range(span.start, span.end, rows):
+            end = min(row + rows, span.end)
+            found.append((row, end - row, before + end, first))
+        first += len(span.block_ids)
+    table = np.array(found, np.int64).reshape(-1, 4)
+    # Each thread takes as many tiles in a row: deal them out, largest first, to and fro.
+    largest_first = np.argsort(-table[:, 1] * table[:, 2], kind="stable")
+    turn, seat = np.divmod(np.arange(len(table)), threads)
+    seat = np.where((turn % 2 == 1) & (turn < len(table) // threads), threads - 1 - seat, seat)
+    table = table[largest_first[np.argsort(seat, kind="stable")]]
+    rows_, counts, lengths, firsts = np.ascontiguousarray(table.T)
+    blocks = [span.block_ids.numpy() for span in batch.spans] or [np.empty(0, np.int64)]
+    return Tiles(rows_, counts, lengths, firsts, np.concatenate(blocks))

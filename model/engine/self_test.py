@@ -30,6 +30,8 @@ from model.engine.kv_cache import KVCache, LayerShape
 from model.engine.model_runner import forward
 
 NUM_TOKENS = 24
+OWN_OUTPUTS = 4
+"""Texts of the model's own on which rounded weights are judged."""
 SHORT_WINDOW = 5
 BLOCK_SIZE = 4
 # How far a token's logits may be from transformers' own, relative to their size. A wrong mask
@@ -37,6 +39,8 @@ BLOCK_SIZE = 4
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 6e-2, torch.float16: 1e-2}
 # Rounded numbers can send a token to another expert, and that token is then far off: below
 # float32 the tokens at this share of the order of differences must agree, above it they may not.
+ROUNDED = 0.2
+"""The same for linears of eight bits: a gross error shows, and their agreement says the rest."""
 QUANTILE = {torch.float32: 1.0, torch.bfloat16: 0.5, torch.float16: 0.5}
 
 
@@ -84,8 +88,10 @@ def self_test(
     shapes: list[LayerShape],
     make: Callable[[PreTrainedModel], Backend],
     max_model_len: int,
-) -> tuple[Backend, float]:
-    """Returns what `make` makes of the model, and the relative difference that was seen."""
+    *,
+    rounded: bool = False,
+) -> tuple[Backend, str]:
+    """Returns what `make` makes of the model, and what was seen of it in a few words."""
     vocabulary = model.get_input_embeddings().num_embeddings
     generator = torch.Generator().manual_seed(0)
     ours, stranger = (
@@ -94,16 +100,44 @@ def self_test(
     )
     with _failures_named(model), _short_windows(model, max_model_len):
         with _transformers_attention(model):
-            expected = model(input_ids=ours.unsqueeze(0), use_cache=False).logits[0].float()
+            expected = _own_logits(model, ours)
+            own = _own_outputs(model) if rounded else []
+            chosen = [_own_logits(model, tokens).argmax(dim=-1) for tokens in own]
         backend = make(model)
         got = _paged_logits(backend, shapes, ours, stranger).float()
+        same = [
+            _paged_logits(backend, shapes, tokens, stranger).argmax(dim=-1) == best
+            for tokens, best in zip(own, chosen, strict=True)
+        ]
     by_token = (got - expected).norm(dim=-1) / expected.norm(dim=-1)
     difference = float(by_token.quantile(QUANTILE[model.dtype]))
-    if not difference <= TOLERANCE[model.dtype]:
+    if not difference <= (ROUNDED if rounded else TOLERANCE[model.dtype]):
         raise unsupported(
             model, f"its logits differ from transformers' own by {difference:.1e} of their size"
         )
-    return backend, difference
+    seen = f"logits within {difference:.0e} of transformers' own"
+    if rounded:
+        agreed = int(sum(int(row.sum()) for row in same))
+        seen += (
+            f"; the same next token after {agreed} of {len(same) * NUM_TOKENS} tokens of its own"
+        )
+    return backend, seen
+
+
+def _own_logits(model: PreTrainedModel, tokens: Tensor) -> Tensor:
+    logits: Tensor = model(input_ids=tokens.unsqueeze(0), use_cache=False).logits[0]
+    return logits.float()
+
+
+def _own_outputs(model: PreTrainedModel) -> list[Tensor]:
+    """What the model says after single tokens, NUM_TOKENS long each."""
+    vocabulary = model.get_input_embeddings().num_embeddings
+    firsts = torch.arange(1, OWN_OUTPUTS + 1) * (vocabulary // (OWN_OUTPUTS + 2))
+    texts = firsts.to(model.device).unsqueeze(1)
+    for _ in range(NUM_TOKENS - 1):
+        best = model(input_ids=texts, use_cache=False).logits[:, -1].argmax(dim=-1)
+        texts = torch.cat([texts, best.unsqueeze(1)], dim=1)
+    return list(texts)
 
 
 def unsupported(model: PreTrainedModel, reason: str) -> UnsupportedModel:

@@ -1,5 +1,6 @@
 """Which form of computation serves, and that a model is not harmed by the choice."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def test_a_llama_is_served_by_the_fused_layers(tmp_path: Path) -> None:
 def test_other_families_keep_transformers_layers(tmp_path: Path) -> None:
     info = build_engine(config(save_model(tmp_path, "gemma2")), lambda _: None).info
     assert info.kernels == "fast"
-    assert "transformers' layers with packed linears" in info.reasons["kernels"]
+    assert "transformers' layers, packed linears" in info.reasons["kernels"]
 
 
 @pytest.mark.parametrize("changed", [{"kernels": "plain"}, {"dtype": "bfloat16"}])
@@ -43,6 +44,35 @@ def test_kernels_that_cannot_be_had_are_refused_by_name(tmp_path: Path) -> None:
     asked = config(save_model(tmp_path, "llama"), kernels="fast", dtype="bfloat16")
     with pytest.raises(ModelLoadError, match=r"kernels: fast cannot be.*not in bfloat16"):
         build_engine(asked, lambda _: None)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "gemma2", "gpt_neox", "phi3"])
+def test_int8_serves_every_kind_of_layer_and_reports_its_agreement(
+    tmp_path: Path, family: str
+) -> None:
+    info = build_engine(config(save_model(tmp_path, family), quantize="int8"), lambda _: None).info
+    assert info.kernels == "int8"
+    found = re.search(r"the same next token after (\d+) of 96", info.reasons["kernels"])
+    assert found is not None
+    assert int(found[1]) > 60
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [({"dtype": "bfloat16"}, "not in bfloat16"), ({"device": "meta"}, "device")],
+)
+def test_int8_is_refused_by_name_where_it_cannot_be(
+    tmp_path: Path, changed: dict[str, str], message: str
+) -> None:
+    with pytest.raises((ModelLoadError, ValueError), match=message):
+        build_engine(
+            config(save_model(tmp_path, "llama"), quantize="int8", **changed), lambda _: None
+        )
+
+
+def test_int8_takes_the_fast_kernels() -> None:
+    with pytest.raises(ValueError, match="quantize: int8 needs the fast kernels"):
+        EngineConfig(model="m", kernels="plain", quantize="int8")
 
 
 def _wrong(model: PreTrainedModel) -> backends.Backend:

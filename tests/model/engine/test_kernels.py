@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812 - the name that torch's own code uses
 
-from model.engine import kernels
+from model.engine import kernels, linear
 from model.engine.attention import AttentionOptions, PlainAttention, Span, StepBatch
 from model.engine.kv_cache import KVCache, LayerShape
-from model.engine.paged_attention import NOTHING, PagedAttention
+from model.engine.paged_attention import NOTHING, PagedAttention, cut
 
 EPS = np.float32(1e-5)
 
@@ -41,9 +41,16 @@ def both_attentions(
     results = []
     for kind in (PlainAttention, PagedAttention):
         cache = KVCache([shape], sum(counts), block_size, torch.device("cpu"))
-        cache.keys[0].copy_(normal(*cache.keys[0].shape, seed=5))
-        cache.values[0].copy_(normal(*cache.values[0].shape, seed=6))
         attention = kind(cache)
+        old_keys = normal(*cache.keys[0].shape, seed=5)
+        old_values = normal(*cache.values[0].shape, seed=6)
+        if isinstance(attention, PagedAttention):
+            by_page = (sum(counts), block_size, shape.kv_heads, -1)
+            attention.keys[0][:] = old_keys.view(by_page).permute(0, 2, 3, 1).numpy()
+            attention.values[0][:] = old_values.view(by_page).transpose(1, 2).numpy()
+        else:
+            cache.keys[0].copy_(old_keys)
+            cache.values[0].copy_(old_values)
         batch = StepBatch(attention, torch.cat(slots), tuple(spans))
         results.append(attention.forward(0, query, key, value, options, batch))
     return results[0], results[1]
@@ -126,7 +133,8 @@ def test_keys_are_rotated_and_stored_where_they_belong() -> None:
     qkv = normal(rows, (heads + 2 * kv_heads) * dim)
     angles = normal(rows, dim // 2, seed=1).repeat(1, 2)
     cos, sin = angles.cos(), angles.sin()
-    keys, values = (np.zeros((8, kv_heads, dim), np.float32) for _ in range(2))
+    keys = np.zeros((2, kv_heads, dim, 4), np.float32)
+    values = np.zeros((2, kv_heads, 4, dim), np.float32)
     slots = np.array([6, 0, 3])
 
     def rotated(x: torch.Tensor) -> torch.Tensor:
@@ -141,6 +149,85 @@ def test_keys_are_rotated_and_stored_where_they_belong() -> None:
     expected = rotated(parts[:, : heads + kv_heads])
     got = torch.from_numpy(changed).view(rows, -1, dim)
     torch.testing.assert_close(got[:, : heads + kv_heads], expected)
-    torch.testing.assert_close(torch.from_numpy(keys[slots]), expected[:, heads:])
-    torch.testing.assert_close(torch.from_numpy(values[slots]), parts[:, heads + kv_heads :])
-    assert not keys[[1, 2, 4, 5, 7]].any()
+    by_slot = torch.from_numpy(keys.transpose(0, 3, 1, 2).reshape(8, kv_heads, dim))
+    torch.testing.assert_close(by_slot[slots], expected[:, heads:])
+    values_by_slot = torch.from_numpy(values.transpose(0, 2, 1, 3).reshape(8, kv_heads, dim))
+    torch.testing.assert_close(values_by_slot[slots], parts[:, heads + kv_heads :])
+    assert not by_slot[[1, 2, 4, 5, 7]].any()
+
+
+def test_what_lies_behind_the_last_token_of_a_page_is_never_read() -> None:
+    """Memory that nobody has written may hold anything."""
+    shape = LayerShape(2, 16, 16, torch.float32)
+    cache = KVCache([shape], 2, 16, torch.device("cpu"))
+    attention = PagedAttention(cache)
+    for pages in (attention.keys[0], attention.values[0]):
+        pages[:] = np.nan
+    slots = torch.arange(21)
+    batch = StepBatch(attention, slots, (Span(0, 21, 21, torch.tensor([0, 1])),))
+    options = AttentionOptions(0.25, None, None, None)
+    key, value = normal(2, 21, 16), normal(2, 21, 16, seed=1)
+    got = attention.forward(0, normal(4, 21, 16, seed=2), key, value, options, batch)
+    assert torch.isfinite(got).all()
+
+
+def test_a_row_without_usable_numbers_stays_without() -> None:
+    query, key = normal(4, 1, 16), normal(2, 1, 16, seed=1)
+    query[0, 0, 3] = float("nan")
+    cache = KVCache([LayerShape(2, 16, 16, torch.float32)], 1, 16, torch.device("cpu"))
+    attention = PagedAttention(cache)
+    batch = StepBatch(attention, torch.tensor([0]), (Span(0, 1, 1, torch.tensor([0])),))
+    options = AttentionOptions(0.25, None, None, None)
+    got = attention.forward(0, query, key, key, options, batch)
+    assert got[0, 0].isnan().all()
+    assert torch.isfinite(got[0, 1:]).all()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_tiles_cover_every_row_once_and_share_the_work(threads: int) -> None:
+    news, pasts = [1, 70, 1, 33, 1, 1], [900, 0, 12, 64, 5, 300]
+    spans, row = [], 0
+    for new, past in zip(news, pasts, strict=True):
+        blocks = torch.arange(-(-(past + new) // 16))
+        spans.append(Span(row, row + new, past + new, blocks))
+        row += new
+    tiles = cut(StepBatch(PlainAttention, torch.empty(0), tuple(spans)), 10, threads)  # type: ignore[arg-type]
+    covered = [
+        r
+        for begin, n in zip(tiles.rows, tiles.counts, strict=True)
+        for r in range(begin, begin + n)
+    ]
+    assert sorted(covered) == list(range(row))
+    assert tiles.counts.max() <= 10
+    work = [part.sum() for part in np.array_split(tiles.counts * tiles.lengths, threads)]
+    assert max(work) <= 1.35 * min(work)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("steps", [127, 63])
+def test_int8_linears_are_near_and_row_by_row(
+    bias: bool, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With 63 steps, too, which CPUs without VNNI take."""
+    monkeypatch.setattr(linear, "levels", lambda: steps)
+    layers = [torch.nn.Linear(96, width, bias=bias) for width in (40, 8)]
+    x = normal(5, 96)
+    x[1] *= 1000  # an outlier is nobody else's
+    x[2] = 0
+    with torch.no_grad():
+        expected = torch.cat([layer(x) for layer in layers], dim=1)
+        packed = linear.Int8Linear(layers)
+        got = packed(x)
+        alone = torch.cat([packed(row[None]) for row in x])
+    difference = (got - expected).norm(dim=1) / expected.norm(dim=1).clamp_min(1e-6)
+    assert difference.max() < (0.02 if steps == 127 else 0.04)
+    assert torch.equal(got, alone)
+
+
+def test_int8_passes_on_that_a_row_has_no_usable_numbers() -> None:
+    packed = linear.Int8Linear([torch.nn.Linear(32, 8)])
+    x = normal(3, 32)
+    x[1, 5] = float("nan")
+    got = packed(x)
+    assert got[1].isnan().all()
+    assert torch.isfinite(got[[0, 2]]).all()
