@@ -75,7 +75,6 @@ class BlockManager:
             else:
                 self._blank.append(block)
         request.block_ids.clear()
-        request.num_findable_blocks = 0
 
     def num_cached_tokens(self, request: Request) -> int:
         """What `allocate` would return now."""
