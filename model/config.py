@@ -20,6 +20,7 @@ BUNDLED_MODEL = Path(__file__).parent / "demo" / "weights"
 BUNDLED_NAME = "qna-demo"
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("json", "text")
+SWITCH = {"true": True, "1": True, "false": False, "0": False}
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
 
@@ -74,6 +75,12 @@ def _choice(*allowed: str) -> Callable[[str], str]:
     return parse
 
 
+def _switch(value: str) -> bool:
+    if value.lower() not in SWITCH:
+        raise ValueError("must be true or false")
+    return SWITCH[value.lower()]
+
+
 def _device(value: str) -> str:
     if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,2})?", value.lower()):
         raise ValueError("must be auto, cpu, cuda or cuda:<number>")
@@ -105,6 +112,9 @@ class Settings:
     )
     block_size: int = setting(_whole(1, 4096), 16, "tokens in a block of the KV cache")
     kv_cache_memory: int | None = setting(_size, None, 'size of the KV cache, such as "2GiB"')
+    prefix_cache: bool = setting(
+        _switch, default=True, help="prompts that begin alike share what is computed"
+    )
     max_num_seqs: int = setting(_whole(1), 32, "requests in one step")
     max_num_batched_tokens: int = setting(_whole(1), 512, "token budget of a step")
     max_queued_requests: int = setting(_whole(1), 256, "requests that may wait")
@@ -142,6 +152,7 @@ class Settings:
                 max_model_len=self.max_model_len,
                 block_size=self.block_size,
                 kv_cache_memory=self.kv_cache_memory,
+                prefix_cache=self.prefix_cache,
                 max_num_seqs=self.max_num_seqs,
                 max_num_batched_tokens=self.max_num_batched_tokens,
                 max_queued_requests=self.max_queued_requests,

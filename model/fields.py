@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 MAX_SEED = 2**63 - 1
 MAX_STOPS = 4
 MAX_STOP_LENGTH = 256
+MAX_SALT_LENGTH = 256
 MAX_TIMEOUT_MS = 3_600_000
 
 
@@ -51,6 +52,7 @@ Stops = Annotated[
         }
     ),
 ]
+CacheSalt = Annotated[Text, Field(min_length=1, max_length=MAX_SALT_LENGTH)]
 MaxTokens = Annotated[int, Field(ge=1)]
 Logprobs = Annotated[int, Field(ge=0, le=20)]
 
@@ -82,3 +84,6 @@ class SamplingFields(BaseModel):
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
     repetition_penalty: float | None = Field(None, gt=0, le=2)
     timeout_ms: int | None = Field(None, ge=1, le=MAX_TIMEOUT_MS)
+    cache_salt: CacheSalt | None = Field(
+        None, description="cached prefixes are shared within one salt only; as vLLM's"
+    )

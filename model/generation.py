@@ -189,7 +189,11 @@ class Generator:
         try:
             # A key of our own: a caller's request id may stand twice.
             return engine.submit(
-                uuid4().hex, token_ids, for_choice(params, choice), deadline=job.deadline
+                uuid4().hex,
+                token_ids,
+                for_choice(params, choice),
+                deadline=job.deadline,
+                cache_salt=job.sampling.cache_salt,
             )
         except EngineError as error:
             raise self._refused(error) from None

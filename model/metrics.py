@@ -157,6 +157,14 @@ class EngineCollector(Collector):  # type: ignore[misc]  # the library has no ty
         counters = {
             "prompt_tokens": ("Prompt tokens", stats.prompt_tokens_total),
             "generation_tokens": ("Generated tokens", stats.generation_tokens_total),
+            "prefix_cache_queries": (
+                "Prompt tokens looked for in the prefix cache",
+                stats.prefix_cache_queries_total,
+            ),
+            "prefix_cache_hits": (
+                "Prompt tokens found in the prefix cache",
+                stats.prefix_cache_hits_total,
+            ),
             "num_preemptions": ("Requests put back to make room", stats.num_preemptions),
             "engine_steps": ("Steps of the engine", stats.steps),
         }

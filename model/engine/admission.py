@@ -31,6 +31,7 @@ def new_request(
     info: EngineInfo,
     *,
     deadline: float | None = None,
+    cache_salt: str | None = None,
     now: float,
 ) -> Request:
     """Refuses what this engine could never serve."""
@@ -52,6 +53,7 @@ def new_request(
         arrival=now,
         stop_token_ids=frozenset((*own, *params.stop_token_ids)),
         deadline=deadline,
+        cache_salt=cache_salt,
     )
 
 

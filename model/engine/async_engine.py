@@ -170,15 +170,23 @@ class AsyncEngine:
         params: SamplingParams,
         *,
         deadline: float | None = None,
+        cache_salt: str | None = None,
     ) -> RequestStream:
-        """`deadline` is on time.monotonic(). Raises Overloaded, PromptTooLong, InvalidParameter,
+        """`deadline` is on time.monotonic(). Cached prefixes are shared with requests of the same
+        salt only. Raises Overloaded, PromptTooLong, InvalidParameter,
         DuplicateRequestId, Draining or EngineDead, all before any work is done."""
         engine = self._accepting()
         if request_id in self._streams:
             raise DuplicateRequestId(request_id)
         now = time.monotonic()
         request = new_request(
-            request_id, prompt_token_ids, params, engine.info, deadline=deadline, now=now
+            request_id,
+            prompt_token_ids,
+            params,
+            engine.info,
+            deadline=deadline,
+            cache_salt=cache_salt,
+            now=now,
         )
         engine.admission.admit(request)
         if not self._streams:

@@ -89,6 +89,7 @@ def build_engine(config: EngineConfig, on_progress: Callable[[str], None]) -> En
         max_queued_requests=config.max_queued_requests,
         max_queued_tokens=resolve_queued_tokens(config, num_blocks, max_model_len, reasons),
         watchdog_s=watchdog_s,
+        prefix_cache=config.prefix_cache,
         reasons=reasons.by_name,
     )
     on_progress("ready")
@@ -104,7 +105,7 @@ def build_engine(config: EngineConfig, on_progress: Callable[[str], None]) -> En
 
 def assemble(runner: ModelRunner, info: EngineInfo) -> Engine:
     scheduler = Scheduler(
-        BlockManager(info.num_kv_blocks, info.block_size),
+        BlockManager(info.num_kv_blocks, info.block_size, prefix_cache=info.prefix_cache),
         max_num_seqs=info.max_num_seqs,
         max_num_batched_tokens=info.max_num_batched_tokens,
     )

@@ -38,6 +38,8 @@ class EngineConfig:
     """plain: torch's own operators, the reference. fast: our kernels, on a CPU in float32."""
     quantize: str = "none"
     """int8: the linears multiply in eight bits; it takes the fast kernels."""
+    prefix_cache: bool = True
+    """Requests that begin alike share what is computed for their beginning."""
     watchdog_s: float = 30.0
 
     def __post_init__(self) -> None:
@@ -95,6 +97,7 @@ class EngineInfo:
     max_queued_requests: int
     max_queued_tokens: int
     watchdog_s: float
+    prefix_cache: bool = True
     reasons: Mapping[str, str] = field(default_factory=dict)
     """Why a size is what it is, by the field's name; for the start-up log."""
 
@@ -114,6 +117,9 @@ class EngineStats:
     """Seconds since the loop last made progress; 0 while it has nothing to do."""
     prompt_tokens_total: int = 0
     generation_tokens_total: int = 0
+    prefix_cache_queries_total: int = 0
+    """Prompt tokens that were looked for in the cache, and those that were found."""
+    prefix_cache_hits_total: int = 0
     cancelled: Mapping[str, int] = field(default_factory=dict)
     """Requests ended by abort or deadline, by stage reached: queue, prefill, decode."""
     step_batch_tokens: tuple[tuple[float, int], ...] = ()

@@ -45,6 +45,8 @@ class Counters:
     steps: int = 0
     prompt_tokens: int = 0
     generation_tokens: int = 0
+    prefix_cache_queries: int = 0
+    prefix_cache_hits: int = 0
 
 
 class Engine:
@@ -119,6 +121,8 @@ class Engine:
             steps=self._counters.steps,
             prompt_tokens_total=self._counters.prompt_tokens,
             generation_tokens_total=self._counters.generation_tokens,
+            prefix_cache_queries_total=self._counters.prefix_cache_queries,
+            prefix_cache_hits_total=self._counters.prefix_cache_hits,
             cancelled=dict(self._cancelled),
             step_batch_tokens=tuple(histogram),
             step_batch_tokens_sum=self._step_tokens_sum,
@@ -142,8 +146,13 @@ class Engine:
             for r in self._scheduler.waiting
             if r.scheduled_at is None
             and r.deadline is not None
-            and r.num_prompt_tokens / speed > r.deadline - now
+            and self._computes_more_than(speed * (r.deadline - now), r)
         ]
+
+    def _computes_more_than(self, num_tokens: float, request: Request) -> bool:
+        """Before its first token; the cache is asked only where it can make the difference."""
+        excess = request.num_prompt_tokens - num_tokens
+        return excess > 0 and self._scheduler.block_manager.num_cached_tokens(request) < excess
 
     def _measure(self, batch: Batch, seconds: float) -> None:
         # Only a full step shows the speed of a prefill: smaller ones are slower for each token.
@@ -172,6 +181,9 @@ class Engine:
             if request.scheduled_at is None:
                 request.scheduled_at = now
                 self.admission.release(request)
+                if self.info.prefix_cache:
+                    self._counters.prefix_cache_queries += request.num_prompt_tokens
+                    self._counters.prefix_cache_hits += request.num_cached_tokens
 
     def _update(
         self, batch: Batch, results: Sequence[SampledToken | EngineError]
@@ -192,6 +204,8 @@ class Engine:
                 self._finish(request, FinishReason.ERROR, now, result)
                 outputs.append(request.output(now))
             else:
+                # Not before: keys and values that are not numbers show in what follows them.
+                self._scheduler.block_manager.publish(request)
                 outputs.append(self._append(request, result, now))
         return outputs
 

@@ -75,13 +75,19 @@ class Request:
     stop_token_ids: frozenset[int] = frozenset()
     """Tokens that end this request: the model's own, unless ignored, and the caller's."""
     deadline: float | None = None
+    cache_salt: str | None = None
+    """Cached prefixes are shared only with requests of the same salt."""
     status: RequestStatus = RequestStatus.WAITING
     output_token_ids: list[int] = field(default_factory=list)
     num_computed_tokens: int = 0
     """Tokens, from the first one on, whose keys and values are in the cache."""
     num_cached_tokens: int = 0
-    """Prompt tokens that were not computed because the cache already held them."""
+    """Prompt tokens that were not computed, at its first start, because the cache held them."""
     block_ids: list[int] = field(default_factory=list)
+    block_hashes: list[bytes] = field(default_factory=list)
+    """Of its full blocks, as far as anybody asked; kept through preemption."""
+    num_findable_blocks: int = 0
+    """Blocks, from the first one on, that other requests have been let find."""
     scheduled_at: float | None = None
     first_token_at: float | None = None
     finished_at: float | None = None

@@ -3,7 +3,8 @@
 Owns the waiting and the running queue and every change of a request's status. Decodes come
 first, one token each; what is left of the token budget goes to prefill in chunks, oldest
 request first. When blocks run out, the youngest running request is preempted: it gives its
-blocks back, keeps its tokens and is prefilled again later. Both queues stay in order of arrival,
+blocks back, keeps its tokens and is prefilled again later, as far as the cache does not hold them
+still. Both queues stay in order of arrival,
 so the oldest request can always take what it needs and nobody starves.
 
 Knows no torch and does not compute anything. Engine thread only.
@@ -71,6 +72,9 @@ class Scheduler:
             return
         queue = self.waiting if request.status is RequestStatus.WAITING else self.running
         queue.remove(request)
+        if error is not None:
+            # Whatever it was that went wrong, the next one with this prefix computes it anew.
+            self.block_manager.forget(request)
         self.block_manager.free(request)
         request.status = RequestStatus.FINISHED
         request.finish_reason = reason
@@ -130,7 +134,9 @@ class Scheduler:
 
     def _start(self) -> Request:
         request = self.waiting.popleft()
-        self.block_manager.allocate(request)
+        request.num_computed_tokens = self.block_manager.allocate(request)
+        if request.scheduled_at is None:
+            request.num_cached_tokens = request.num_computed_tokens
         request.status = RequestStatus.RUNNING
         self.running.append(request)
         return request

@@ -30,6 +30,7 @@ RANGES: dict[str, list[Any]] = {
     "frequency_penalty": [-2.1, 2.1],
     "repetition_penalty": [0, 2.1],
     "timeout_ms": [0, 3_600_001, 1.5],
+    "cache_salt": ["", "s" * 257, 7, ["s"], "nul \0"],
 }
 WRONG = [(name, value) for name, values in RANGES.items() for value in values]
 

@@ -50,6 +50,13 @@ def test_sizes_have_units(text: str, size: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "on"), [("true", True), ("1", True), ("False", False), ("0", False), ("", True)]
+)
+def test_the_prefix_cache_is_on_unless_it_is_switched_off(text: str, on: bool) -> None:
+    assert settings(MODEL_HOST_PREFIX_CACHE=text).engine_config().prefix_cache is on
+
+
+@pytest.mark.parametrize(
     ("name", "value"),
     [
         ("MODEL_HOST_PORT", "70000"),
@@ -63,6 +70,7 @@ def test_sizes_have_units(text: str, size: int) -> None:
         ("MODEL_HOST_MAX_NUM_SEQS", "0"),
         ("MODEL_HOST_MODEL_NAME", "a b"),
         ("MODEL_HOST_LOG_LEVEL", "loud"),
+        ("MODEL_HOST_PREFIX_CACHE", "maybe"),
     ],
 )
 def test_a_wrong_value_names_its_setting_in_one_line(name: str, value: str) -> None:

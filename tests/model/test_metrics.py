@@ -25,6 +25,8 @@ NAMES = [
     "qna_requests_cancelled_total",
     "qna_requests_rejected_total",
     "qna_num_preemptions_total",
+    "qna_prefix_cache_queries_total",
+    "qna_prefix_cache_hits_total",
     "qna_predict_batch_size",
     "qna_step_batch_tokens",
     "qna_event_loop_lag_seconds",

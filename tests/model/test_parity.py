@@ -108,6 +108,30 @@ def test_tokens_equal_generate_after_preemption(served: Served) -> None:
     assert engine.stats().num_preemptions > 0
 
 
+def test_tokens_equal_generate_behind_cached_prefixes(served: Served) -> None:
+    """Of each prompt and its answer only the last block is computed a second time."""
+    engine = assemble(served.engine.runner, served.engine.info)
+    for _ in range(2):
+        assert run(engine, PROMPTS, greedy(len(PROMPTS)), every=2) == served.expected
+    turns = [[*p, *e[:-1]] for p, e in zip(PROMPTS, served.expected, strict=True)]
+    last = [SamplingParams(max_tokens=1, ignore_eos=True)] * len(turns)
+    assert run(engine, turns, last, every=1) == [e[-1:] for e in served.expected]
+    stats = engine.stats()
+    missed = [len(p) for p in PROMPTS] + [BLOCK_SIZE] * 2 * len(PROMPTS)
+    assert stats.prefix_cache_queries_total - stats.prefix_cache_hits_total <= sum(missed)
+
+
+def test_tokens_equal_generate_behind_cached_prefixes_after_preemption(llama: Served) -> None:
+    info = replace(llama.engine.info, num_kv_blocks=16, max_num_batched_tokens=64)
+    engine = assemble(llama.engine.runner, info)
+    for order in ([1, 2, 3, 4], [3, 2, 4, 1], [2, 3, 3, 2], [3, 3, 3, 3]):
+        before = engine.stats()
+        tokens = run(engine, [PROMPTS[i] for i in order], greedy(4), every=1)
+        assert tokens == [llama.expected[i] for i in order]
+        assert engine.stats().num_preemptions > before.num_preemptions
+    assert engine.stats().prefix_cache_hits_total > before.prefix_cache_hits_total > 0
+
+
 def test_a_short_window_changes_the_tokens(tmp_path: Path) -> None:
     """Or the families with windows would prove nothing about windows."""
     windowed = serve(save_model(tmp_path / "windowed", "mistral"))
@@ -130,7 +154,7 @@ def sampled(count: int) -> list[SamplingParams]:
     ]
 
 
-def test_seeded_tokens_do_not_depend_on_batch_chunks_or_preemption(llama: Served) -> None:
+def test_seeded_tokens_do_not_depend_on_batch_chunks_cache_or_preemption(llama: Served) -> None:
     count = len(PROMPTS)
     params = sampled(count)
     runner, info = llama.engine.runner, llama.engine.info
@@ -140,6 +164,10 @@ def test_seeded_tokens_do_not_depend_on_batch_chunks_or_preemption(llama: Served
     assert run(assemble(runner, info), PROMPTS, params, every=1) == alone
     chunked = assemble(runner, replace(info, max_num_batched_tokens=9))
     assert run(chunked, PROMPTS, params, every=2) == alone
+    again = assemble(runner, info)
+    for _ in range(2):
+        assert run(again, PROMPTS, params, every=1) == alone
+    assert again.stats().prefix_cache_hits_total > 0
     small = assemble(runner, replace(info, num_kv_blocks=16))
     assert run(small, PROMPTS[1:], params[1:], every=1) == alone[1:]
     assert small.stats().num_preemptions > 0

@@ -88,6 +88,7 @@ def make_info(
     max_queued_requests: int = 1000,
     max_queued_tokens: int = 100_000,
     watchdog_s: float = 30.0,
+    prefix_cache: bool = True,
 ) -> EngineInfo:
     return EngineInfo(
         model_id="fake",
@@ -107,6 +108,7 @@ def make_info(
         max_queued_requests=max_queued_requests,
         max_queued_tokens=max_queued_tokens,
         watchdog_s=watchdog_s,
+        prefix_cache=prefix_cache,
     )
 
 
@@ -117,7 +119,9 @@ class Harness:
         self.info = info or make_info()
         self.clock = Clock()
         self.runner = FakeModelRunner(self.info.block_size)
-        self.blocks = BlockManager(self.info.num_kv_blocks, self.info.block_size)
+        self.blocks = BlockManager(
+            self.info.num_kv_blocks, self.info.block_size, prefix_cache=self.info.prefix_cache
+        )
         self.scheduler = Scheduler(
             self.blocks,
             max_num_seqs=self.info.max_num_seqs,
@@ -141,6 +145,7 @@ class Harness:
         params: SamplingParams | None = None,
         *,
         deadline: float | None = None,
+        cache_salt: str | None = None,
     ) -> Request:
         request = new_request(
             request_id,
@@ -148,6 +153,7 @@ class Harness:
             params or SamplingParams(max_tokens=4, ignore_eos=True),
             self.info,
             deadline=deadline,
+            cache_salt=cache_salt,
             now=self.clock.now,
         )
         self.admission.admit(request)

@@ -401,6 +401,112 @@ def test_any_schedule_gives_the_tokens_of_a_request_served_alone(
             assert reason is FinishReason.ERROR
 
 
+LONG = list(range(1, 20))
+
+
+def cached(harness: Harness, request_id: str) -> int:
+    return harness.outputs[request_id][-1].num_cached_tokens
+
+
+def test_a_second_turn_computes_only_what_is_new() -> None:
+    harness = Harness()
+    harness.submit("first", LONG, params(7))
+    harness.run()
+    turn = [*LONG, *harness.tokens("first"), 1, 2, 3]
+    harness.submit("second", turn, params(5))
+    harness.run()
+    # 19 + 7 tokens, of which the last is not computed, in blocks of 4.
+    assert cached(harness, "second") == 24
+    assert harness.tokens("second") == expected_tokens(turn, params(5))
+    assert sum(batch.get("second", 0) for batch in harness.runner.batches) == 5 + 4
+    stats = harness.engine.stats()
+    assert stats.prefix_cache_queries_total == len(LONG) + len(turn)
+    assert stats.prefix_cache_hits_total == 24
+    harness.assert_nothing_left()
+
+
+def test_without_the_cache_everything_is_computed() -> None:
+    harness = Harness(make_info(prefix_cache=False))
+    for name in ("a", "b"):
+        harness.submit(name, LONG, params())
+        harness.run()
+        assert harness.tokens(name) == expected_tokens(LONG, params())
+    stats = harness.engine.stats()
+    assert cached(harness, "b") == stats.prefix_cache_queries_total == 0
+
+
+def test_each_salt_has_a_cache_of_its_own() -> None:
+    harness = Harness()
+    for name, salt in (("a", "x"), ("b", "y"), ("c", None), ("d", "x")):
+        harness.submit(name, LONG, params(), cache_salt=salt)
+        harness.run()
+    assert [cached(harness, name) for name in "abcd"] == [0, 0, 0, 16]
+
+
+def test_a_running_requests_prompt_is_found_once_it_is_computed() -> None:
+    harness = Harness(make_info(budget=16))
+    harness.submit("a", LONG, params(20))
+    harness.step()
+    harness.submit("too soon", LONG, params())
+    harness.step()
+    harness.submit("b", LONG, params())
+    harness.run()
+    assert [cached(harness, name) for name in ("too soon", "b")] == [0, 16]
+    for name in ("too soon", "b"):
+        assert harness.tokens(name) == expected_tokens(LONG, params())
+    harness.assert_nothing_left()
+
+
+def test_unusable_numbers_are_found_by_nobody() -> None:
+    harness = Harness(make_info(budget=8))
+    harness.submit("good", LONG[:9], params())
+    harness.run()
+    harness.runner.poisoned.add("bad")
+    harness.submit("bad", LONG, params())
+    harness.submit("beside", LONG, params())
+    harness.run()
+    for name in ("next", "later"):
+        harness.submit(name, LONG, params())
+        harness.run()
+    # What had been good is computed once more: it might be what was wrong with the bad one.
+    assert [cached(harness, n) for n in ("bad", "beside", "next", "later")] == [8, 8, 0, 16]
+    assert harness.tokens("beside") == expected_tokens(LONG, params())
+    harness.assert_nothing_left()
+
+
+def test_a_failed_step_leaves_nothing_to_be_found() -> None:
+    harness = Harness()
+    harness.runner.before_run = fail_with("a")  # type: ignore[assignment]
+    harness.submit("a", LONG, params())
+    harness.run()
+    harness.submit("b", LONG, params())
+    harness.run()
+    assert cached(harness, "b") == 0
+
+
+def test_preemption_does_not_change_what_the_cache_has_saved() -> None:
+    harness = Harness(make_info(num_blocks=8, block_size=2))
+    harness.submit("first", LONG[:5], params(1))
+    harness.run()
+    harness.submit("old", [1, 2], params(12))
+    harness.submit("young", LONG[:5], params(8))
+    harness.run()
+    assert harness.engine.stats().num_preemptions > 0
+    assert {output.num_cached_tokens for output in harness.outputs["young"]} == {4}
+    assert harness.tokens("young") == expected_tokens(LONG[:5], params(8))
+    assert harness.engine.stats().prefix_cache_hits_total == 4
+    harness.assert_nothing_left()
+
+
+def test_a_deadline_is_no_reason_to_drop_what_is_in_the_cache() -> None:
+    harness = engine_of_known_speed()
+    harness.submit("same", [1] * 160, params(1), deadline=harness.clock.now + 1.5)
+    harness.submit("new", [2] * 160, params(1), deadline=harness.clock.now + 1.5)
+    harness.step()
+    assert harness.outputs["new"][-1].finish_reason is FinishReason.DEADLINE
+    assert "same" in harness.runner.batches[-1]
+
+
 def test_the_fake_reads_tokens_through_blocks() -> None:
     """The property above means nothing if a mixed-up block went unseen."""
     harness = Harness()

@@ -1,5 +1,6 @@
 from model.engine import FinishReason, SamplingParams
 from model.engine.block_manager import BlockManager
+from model.engine.errors import StepFailed
 from model.engine.request import Request, RequestStatus
 from model.engine.scheduler import Batch, Scheduler
 
@@ -17,11 +18,12 @@ def add(scheduler: Scheduler, request_id: str, prompt_len: int) -> Request:
     return request
 
 
-def compute(batch: Batch) -> None:
+def compute(scheduler: Scheduler, batch: Batch) -> None:
     """What the engine does after a step: one token for everybody who samples."""
     for scheduled in batch.scheduled:
         scheduled.request.num_computed_tokens += scheduled.num_tokens
         if scheduled.samples:
+            scheduler.block_manager.publish(scheduled.request)
             scheduled.request.output_token_ids.append(1)
 
 
@@ -43,19 +45,19 @@ def test_a_long_prompt_is_prefilled_in_chunks_and_samples_after_the_last() -> No
     for _ in range(3):
         batch = scheduler.schedule()
         chunks.append((batch.scheduled[0].num_tokens, batch.scheduled[0].samples))
-        compute(batch)
+        compute(scheduler, batch)
     assert chunks == [(10, False), (10, False), (5, True)]
 
 
 def test_decodes_come_before_a_long_prefill() -> None:
     scheduler = make_scheduler(budget=8)
     add(scheduler, "a", 3)
-    compute(scheduler.schedule())
+    compute(scheduler, scheduler.schedule())
     add(scheduler, "long", 100)
     for _ in range(5):
         batch = scheduler.schedule()
         assert sizes(batch) == {"a": 1, "long": 7}
-        compute(batch)
+        compute(scheduler, batch)
 
 
 def test_no_more_than_max_num_seqs_run() -> None:
@@ -68,7 +70,7 @@ def test_no_more_than_max_num_seqs_run() -> None:
 def test_a_request_that_does_not_fit_is_not_overtaken() -> None:
     scheduler = make_scheduler(num_blocks=4)
     add(scheduler, "a", 8)
-    compute(scheduler.schedule())
+    compute(scheduler, scheduler.schedule())
     add(scheduler, "large", 12)
     add(scheduler, "small", 1)
     assert sizes(scheduler.schedule()).keys() == {"a"}
@@ -77,11 +79,11 @@ def test_a_request_that_does_not_fit_is_not_overtaken() -> None:
 def test_the_youngest_is_preempted_and_keeps_its_tokens() -> None:
     scheduler = make_scheduler(num_blocks=4, block_size=2)
     old, young = add(scheduler, "old", 2), add(scheduler, "young", 1)
-    compute(scheduler.schedule())
+    compute(scheduler, scheduler.schedule())
     tokens = []
     while not scheduler.num_preemptions:
         tokens = list(young.output_token_ids)
-        compute(scheduler.schedule())
+        compute(scheduler, scheduler.schedule())
     assert young.status is RequestStatus.WAITING
     assert (young.block_ids, young.num_computed_tokens) == ([], 0)
     assert young.output_token_ids == tokens
@@ -93,17 +95,49 @@ def test_a_preempted_request_is_the_next_to_start() -> None:
     old, young = add(scheduler, "old", 2), add(scheduler, "young", 1)
     add(scheduler, "newcomer", 1)
     while not scheduler.num_preemptions:
-        compute(scheduler.schedule())
+        compute(scheduler, scheduler.schedule())
     scheduler.finish(old, FinishReason.ABORT, 0.0)
     assert next(iter(sizes(scheduler.schedule()))) == "young"
-    assert young.num_uncomputed_tokens == young.num_tokens
+    assert young.status is RequestStatus.RUNNING
+
+
+def test_a_preempted_request_computes_only_what_the_cache_no_longer_holds() -> None:
+    scheduler = make_scheduler(num_blocks=4, block_size=2)
+    old, young = add(scheduler, "old", 2), add(scheduler, "young", 1)
+    while not scheduler.num_preemptions:
+        compute(scheduler, scheduler.schedule())
+    scheduler.finish(old, FinishReason.ABORT, 0.0)
+    assert young.num_tokens == 4
+    assert sizes(scheduler.schedule()) == {"young": 2}
+    assert young.num_computed_tokens == 2
+
+
+def test_a_cached_beginning_costs_no_token_budget() -> None:
+    scheduler = make_scheduler(budget=12)
+    first = add(scheduler, "a", 11)
+    compute(scheduler, scheduler.schedule())
+    scheduler.finish(first, FinishReason.STOP, 0.0)
+    for name, length in (("same", 11), ("longer", 14), ("short", 3)):
+        add(scheduler, name, length)
+    batch = scheduler.schedule()
+    assert sizes(batch) == {"same": 3, "longer": 6, "short": 3}
+    assert all(scheduled.samples for scheduled in batch.scheduled)
+
+
+def test_what_a_failed_request_held_is_found_by_nobody() -> None:
+    scheduler = make_scheduler()
+    first = add(scheduler, "a", 9)
+    compute(scheduler, scheduler.schedule())
+    scheduler.finish(first, FinishReason.ERROR, 0.0, StepFailed())
+    add(scheduler, "b", 9)
+    assert sizes(scheduler.schedule()) == {"b": 9}
 
 
 def test_the_youngest_waits_in_its_place_rather_than_preempt_itself() -> None:
     scheduler = make_scheduler(num_blocks=3, block_size=2, max_num_seqs=2)
     old, young = add(scheduler, "old", 2), add(scheduler, "young", 1)
-    compute(scheduler.schedule())
-    compute(scheduler.schedule())
+    compute(scheduler, scheduler.schedule())
+    compute(scheduler, scheduler.schedule())
     # Old took the last block; young is at the end of its own.
     assert scheduler.block_manager.num_free == 0
     assert sizes(scheduler.schedule()).keys() == {"old"}
