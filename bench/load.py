@@ -254,7 +254,9 @@ SPREADS = (
 
 
 def text(found: dict[str, Any]) -> str:
-    lines = [f"{title:34} {form.format(found[key]):>12}" for key, title, form in LINES if key in found]
+    lines = [
+        f"{title:34} {form.format(found[key]):>12}" for key, title, form in LINES if key in found
+    ]
     lines += ["", f"{'':22}{'mean':>10}{'p50':>10}{'p90':>10}{'p99':>10}{'std':>10}"]
     for name, title in SPREADS:
         cells = [found[f"{kind}_{name}_ms"] for kind in ("mean", "median", "p90", "p99", "std")]
@@ -314,12 +316,21 @@ def _options(arguments: argparse.Namespace) -> Options:
     for goal in ",".join(arguments.goodput).split(","):
         name, _, limit = goal.partition(":")
         if goal and name not in GOALS:
-            raise ValueError(f"--goodput: {goal!r} is not NAME:MS with a name of {', '.join(GOALS)}")
+            raise ValueError(
+                f"--goodput: {goal!r} is not NAME:MS with a name of {', '.join(GOALS)}"
+            )
         if goal:
             goals[name] = float(limit)
     if not 0 <= arguments.range_ratio < 1:
         raise ValueError("--range-ratio: must be at least 0 and below 1")
-    for name in ("request_rate", "burstiness", "num_prompts", "input_len", "output_len", "processes"):
+    for name in (
+        "request_rate",
+        "burstiness",
+        "num_prompts",
+        "input_len",
+        "output_len",
+        "processes",
+    ):
         if not getattr(arguments, name) > 0:
             raise ValueError(f"--{name.replace('_', '-')}: must be above 0")
     known = {item for item in Options.__slots__ if hasattr(arguments, item)}

@@ -201,7 +201,11 @@ def waterfall(results: Results) -> Figure | None:
     figure, axes = plt.subplots(figsize=(8, 1.4 + 0.5 * len(losses)))
     names = ["all on", *(f"without {switch}" for switch, _ in losses)]
     rows = range(len(names))
-    axes.barh(rows, [full, *(value for _, value in losses)], color=[OURS_COLOUR, *[OTHER_COLOUR] * len(losses)])
+    axes.barh(
+        rows,
+        [full, *(value for _, value in losses)],
+        color=[OURS_COLOUR, *[OTHER_COLOUR] * len(losses)],
+    )
     lost = [max(full - value, 0.0) for _, value in losses]
     axes.barh(
         list(rows)[1:], lost, left=[value for _, value in losses],

@@ -66,7 +66,11 @@ def markdown(results: Results, pictures: Sequence[str] = ()) -> str:
         " round of each in a fresh process.",
     ]
     for workload in results.workloads():
-        parts += [f"## {workload}", WORKLOADS[workload]().what + ".", engine_table(results, workload)]
+        parts += [
+            f"## {workload}",
+            WORKLOADS[workload]().what + ".",
+            engine_table(results, workload),
+        ]
     if concurrency := concurrency_table(results):
         parts += ["## Output tokens/s against concurrency", concurrency]
     if switches := switches_table(results):

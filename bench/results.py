@@ -87,9 +87,7 @@ def _add(found: Measured, record: dict[str, Any]) -> None:
     found.rounds.append(record["round"])
     found.stolen.append(record["stolen"])
     found.timings.append(timings)
-    found.figures.append(
-        {**metrics.summary(timings, record["duration_s"]), **_parts(timings)}
-    )
+    found.figures.append({**metrics.summary(timings, record["duration_s"]), **_parts(timings)})
 
 
 def _parts(timings: Sequence[Timing]) -> dict[str, float]:

@@ -85,10 +85,10 @@ def run(job: Run, say: TextIO) -> Path:
                 result = _in_fresh_process(engine, workload)
                 if "skipped" in result:
                     skipped.add((engine, workload))
-                _append(
-                    file, {"engine": engine, "workload": workload, "round": number, **result}
+                _append(file, {"engine": engine, "workload": workload, "round": number, **result})
+                print(
+                    f"round {number + 1}/{job.rounds}  {_line(engine, workload, result)}", file=say
                 )
-                print(f"round {number + 1}/{job.rounds}  {_line(engine, workload, result)}", file=say)
     again = machine.merged_best(head["measured"], _measured(say))
     _append(file, {"head": {**head, "measured": again}})
     return file

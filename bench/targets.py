@@ -31,9 +31,7 @@ def ratio(
     above: tuple[str, str], below: tuple[str, str], key: str = TOKENS, below_key: str | None = None
 ) -> Figure:
     def figure(results: Results) -> float | None:
-        return _divided(
-            results.median(*above, key), results.median(*below, below_key or key)
-        )
+        return _divided(results.median(*above, key), results.median(*below, below_key or key))
 
     return figure
 
@@ -77,21 +75,43 @@ def _divided(above: float | None, below: float | None) -> float | None:
 
 Q8 = "llama.cpp:type=q8_0"
 TARGETS = (
-    Target("W1, over transformers' continuous batching", 3.0, ratio((OURS, "w1"), ("transformers-cb", "w1"))),
+    Target(
+        "W1, over transformers' continuous batching",
+        3.0,
+        ratio((OURS, "w1"), ("transformers-cb", "w1")),
+    ),
     Target("W1, over `generate` one by one", 10.0, ratio((OURS, "w1"), ("generate", "w1"))),
     Target("W1, over vLLM's CPU build in process", 1.7, ratio((OURS, "w1"), ("vllm", "w1"))),
-    Target("W1, over vLLM's CPU build, both over HTTP", 1.7, ratio((HTTP, "w1"), ("vllm-http", "w1"))),
+    Target(
+        "W1, over vLLM's CPU build, both over HTTP", 1.7, ratio((HTTP, "w1"), ("vllm-http", "w1"))
+    ),
     Target("W1, over llama.cpp f32", 1.1, ratio((OURS, "w1"), ("llama.cpp", "w1"))),
     Target("W1, of the products' ceiling, float32", 0.63, of_ceiling(OURS, "float32")),
     Target("W1, of the products' ceiling, int8", 0.50, of_ceiling(INT8, "int8")),
     Target("W1, int8 over float32", 1.35, ratio((INT8, "w1"), (OURS, "w1"))),
     Target("W1, int8 over llama.cpp q8_0", 1.3, ratio((INT8, "w1"), (Q8, "w1"))),
-    Target("One stream's decode, of the memory's bound, float32", 0.75, of_bandwidth(OURS, "float32")),
+    Target(
+        "One stream's decode, of the memory's bound, float32", 0.75, of_bandwidth(OURS, "float32")
+    ),
     Target("One stream, int8 over llama.cpp q8_0", 0.9, ratio((INT8, "w1-c1"), (Q8, "w1-c1"))),
     Target("32 at once over one at a time", 3.0, ratio((OURS, "w1"), (OURS, "w1-c1"))),
     Target("Served over HTTP, of the engine in process", 0.95, ratio((HTTP, "w1"), (OURS, "w1"))),
-    Target("p99 ITL while a long prompt comes, over the median before it", 4.0, within(OURS, "long-arrival", "p99_itl_ms while a long prompt comes", "median_itl_ms before it"), at_most=True),
-    Target("Second turn's TTFT, of the cold one's", 0.15, within(OURS, "second-turn", "median_ttft_ms of second turn", "median_ttft_ms of cold"), at_most=True),
+    Target(
+        "p99 ITL while a long prompt comes, over the median before it",
+        4.0,
+        within(
+            OURS, "long-arrival", "p99_itl_ms while a long prompt comes", "median_itl_ms before it"
+        ),
+        at_most=True,
+    ),
+    Target(
+        "Second turn's TTFT, of the cold one's",
+        0.15,
+        within(OURS, "second-turn", "median_ttft_ms of second turn", "median_ttft_ms of cold"),
+        at_most=True,
+    ),
     Target("W1 with sampling, over greedy", 0.97, ratio((OURS, "w1-sampled"), (OURS, "w1"))),
-    Target("Start of the server to ready, of vLLM's", 0.1, started(HTTP, "vllm-http"), at_most=True),
+    Target(
+        "Start of the server to ready, of vLLM's", 0.1, started(HTTP, "vllm-http"), at_most=True
+    ),
 )

@@ -34,7 +34,10 @@ def permuted(weight: Any, heads: int) -> Any:
 
 
 def tensor_name(name: str) -> str:
-    outer = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight"}
+    outer = {
+        "model.embed_tokens.weight": "token_embd.weight",
+        "model.norm.weight": "output_norm.weight",
+    }
     if name in outer:
         return outer[name]
     _, _, layer, rest = name.split(".", 3)
