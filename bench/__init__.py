@@ -1,4 +1,4 @@
-"""Measures the model host against itself, against its peers and under load. See docs/performance.md.
+"""Measures the model host: against its peers, switch by switch, under load (docs/performance.md).
 
 May import `model`; nothing imports this.
 """

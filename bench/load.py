@@ -25,10 +25,10 @@ from bench.metrics import DEFINITIONS, Timing, percentile, summary
 
 LATE_MS = 5.0
 """With the slowest hundredth sent later than this, the client is part of what was measured."""
-HEAD_START_S = 1.0
+HEAD_START_S = 3.0
 """From the start of the processes to the first request."""
 GOALS = ("ttft", "tpot", "e2el")
-WORDS = tuple("time year people way day man thing woman life child world school state".split())
+WORDS = ("time", "year", "people", "way", "day", "man", "thing", "woman", "life", "child", "world")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +77,7 @@ def arrivals(count: int, rate: float, burstiness: float, rng: random.Random) -> 
 
 
 def length(middle: int, ratio: float, rng: random.Random) -> int:
-    """Uniform in [middle × (1 - ratio), middle × (1 + ratio)]."""
+    """Uniform in [middle * (1 - ratio), middle * (1 + ratio)]."""
     return max(1, rng.randint(int(middle * (1 - ratio)), -int(-middle * (1 + ratio) // 1)))
 
 
@@ -192,7 +192,7 @@ def split_limit(options: Options) -> list[Options]:
 def _in_processes(
     options: Sequence[Options], shares: Sequence[list[Due]], start_at: float
 ) -> list[Timing]:
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    context = multiprocessing.get_context("spawn")
     answers = context.Queue()
     processes = [
         context.Process(target=_process, args=(own, due, start_at, answers), daemon=True)
@@ -263,7 +263,7 @@ def text(found: dict[str, Any]) -> str:
         lines.append(f"{title + ', ms':22}" + "".join(f"{cell:10.2f}" for cell in cells))
     lag = found["median_send_lag_ms"], found["p99_send_lag_ms"]
     lines += ["", f"Sent after it was due, ms: p50 {lag[0]:.2f}, p99 {lag[1]:.2f}"]
-    lines += [f"{count} × {error}" for error, count in found["errors"].items()]
+    lines += [f"{count} times: {error}" for error, count in found["errors"].items()]
     return "\n".join([*lines, "", DEFINITIONS])
 
 

@@ -7,6 +7,7 @@ seconds in, milliseconds out.
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from typing import Any
 
 DEFINITIONS = """\
@@ -65,7 +66,7 @@ class Timing:
 
 
 def gaps(times: Sequence[float]) -> list[float]:
-    return [after - before for before, after in zip(times, times[1:], strict=False)]
+    return [after - before for before, after in pairwise(times)]
 
 
 def percentile(values: Sequence[float], p: float) -> float:
@@ -155,7 +156,7 @@ def stalls(timings: Sequence[Timing], late: Timing) -> tuple[list[float], list[f
     for timing in timings:
         if timing is late:
             continue
-        for start, stop in zip(timing.pieces_s, timing.pieces_s[1:], strict=False):
+        for start, stop in pairwise(timing.pieces_s):
             if start < end and stop > begin:
                 during.append(stop - start)
             elif stop <= begin:

@@ -104,7 +104,7 @@ def _tokenizer() -> Any:
     backend.decoder = decoders.ByteLevel()
     backend.add_special_tokens([AddedToken(text, special=True) for text in control])
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, bos_token="<|im_start|>", eos_token="<|im_end|>"
+        tokenizer_object=backend, bos_token=control[1], eos_token=control[2]
     )
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer

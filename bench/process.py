@@ -1,5 +1,6 @@
 """A server in a process of its own: started on a free port, waited for, ended by its id."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -39,7 +40,7 @@ class ServerProcess:
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("wb") as log:
             # A group of its own, so that helpers of the server end with it.
-            self._process = subprocess.Popen(  # noqa: S603 - the command is ours
+            self._process = subprocess.Popen(
                 self._command,
                 env=self._env,
                 stdout=log,
@@ -76,14 +77,11 @@ class ServerProcess:
             return
         if self._process.poll() is None:
             self._process.terminate()
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                pass
-        try:  # what is left of its group, which is its own
+        # What is left of its group, in which nothing else is.
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self._process.wait()
         self._process = None
 

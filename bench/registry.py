@@ -1,4 +1,4 @@
-"""Every engine by its name. Imports an engine's module when it is asked for: torch takes seconds."""
+"""Every engine by its name. Its module is imported when it is asked for: torch takes seconds."""
 
 import importlib
 

@@ -94,7 +94,8 @@ def machine_lines(described: dict[str, Any], measured: dict[str, Any]) -> list[s
         if rate
     )
     return [
-        f"- {described['cpu']}, {described['cores']} cores ({', '.join(described['instructions'])}),"
+        f"- {described['cpu']}, {described['cores']} cores"
+        f" ({', '.join(described['instructions'])}),"
         f" {described['memory_gib']:.0f} GiB; {described['system']}",
         f"- Python {described['python']}; {versions}; commit {described['commit']}",
         f"- memory read at {measured['read_gb_per_s']:.0f} GB/s with {measured['threads']} threads",
@@ -138,7 +139,7 @@ def concurrency_table(results: Results) -> str:
 def switches_table(results: Results) -> str:
     full = results.median(OURS, "w1", TOKENS)
     rows = [
-        [switch, f"{value:.1f}", f"{full / value:.2f} ×"]
+        [switch, f"{value:.1f}", f"{full / value:.2f} times"]
         for switch in SWITCHES
         if full and (value := results.median(without(switch), "w1", TOKENS))
     ]
@@ -166,11 +167,11 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def _cell(item: Measured, key: str, digits: int) -> str:
     values = [figures[key] for figures in item.figures if key in figures]
     if not values or not any(values):
-        return "–"
+        return "-"
     middle = f"{statistics.median(values):.{digits}f}"
     if len(values) == 1:
         return middle
-    return f"{middle} ({min(values):.{digits}f}–{max(values):.{digits}f})"
+    return f"{middle} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
 def _title(key: str) -> str:
@@ -180,4 +181,4 @@ def _title(key: str) -> str:
 
 
 def _number(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
+    return "-" if value is None else f"{value:.{digits}f}"

@@ -46,7 +46,7 @@ async def one_round(spec: Spec, workload: Workload) -> dict[str, Any]:
     failed = [timing.error for timing in timings if timing.error]
     return {
         "about": engine.about,
-        "facts": {**engine.facts, "load_s": round(load_s, 1)},
+        "facts": {"load_s": round(load_s, 1), **engine.facts},
         "duration_s": duration_s,
         "stolen": _stolen(before, after),
         "errors": failed[:3],
@@ -69,7 +69,7 @@ def run(job: Run, say: TextIO) -> Path:
     model_folder()
     job.folder.mkdir(parents=True, exist_ok=True)
     file = job.folder / "rounds.jsonl"
-    head = {
+    head: dict[str, Any] = {
         "command": job.command,
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "machine": machine.describe(),
@@ -99,7 +99,7 @@ def _in_fresh_process(engine: str, workload: str) -> dict[str, Any]:
         out = Path(folder) / "round.json"
         command = [sys.executable, "-m", "bench", "round", engine, workload, str(out)]
         try:
-            done = subprocess.run(  # noqa: S603 - ourselves
+            done = subprocess.run(
                 command, cwd=ROOT, capture_output=True, text=True, timeout=ROUND_TIMEOUT_S
             )
         except subprocess.TimeoutExpired:
@@ -113,7 +113,7 @@ def _in_fresh_process(engine: str, workload: str) -> dict[str, Any]:
 
 def _measured(say: TextIO) -> dict[str, Any]:
     print("measuring the machine", file=say)
-    done = subprocess.run(  # noqa: S603 - ourselves
+    done = subprocess.run(
         [sys.executable, "-m", "bench", "machine", "--json"],
         cwd=ROOT,
         capture_output=True,

@@ -3,6 +3,8 @@
 To measure a new option of the engine, add it to `SWITCHES`.
 """
 
+from typing import Any
+
 OURS = "ours"
 HTTP = "ours-http"
 INT8 = "ours:quantize=int8"
@@ -10,7 +12,7 @@ OWN = (OURS, INT8, HTTP, "generate", "padded", "transformers-cb")
 PEERS = ("vllm", "vllm-http", "llama.cpp", "llama.cpp:type=q8_0")
 CONCURRENCY = {"w1-c1": 1, "w1-c8": 8, "w1": 32, "w1-c128": 128}
 
-SWITCHES = {
+SWITCHES: dict[str, dict[str, Any]] = {
     # An optimisation → the options without it.
     "fast kernels": {"kernels": "plain"},
     "second thread": {"threads": 1},

@@ -8,7 +8,7 @@ import contextlib
 import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from transformers import (
@@ -40,7 +40,7 @@ class Clock(StoppingCriteria):
 
 
 class Transformers(Engine):
-    options = ("dtype", "model", "device")
+    options: ClassVar[tuple[str, ...]] = ("dtype", "model", "device")
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -1,6 +1,5 @@
 """llama.cpp: its server with a slot for each stream, fed with the very same token ids."""
 
-import fcntl
 import os
 import subprocess
 import sys
@@ -10,7 +9,7 @@ from typing import Any
 from bench import sse
 from bench.driver import Record
 from bench.engines import NotForThis, OverHttp
-from bench.model_folder import CACHE, NAME, ROOT
+from bench.model_folder import CACHE, ROOT
 from bench.peers.places import installed
 from bench.process import ServerProcess
 from bench.workloads import Request
@@ -21,36 +20,25 @@ PADDING = 8
 
 
 def gguf(folder: Path, kind: str) -> Path:
-    """The folder's weights in llama.cpp's form, made once."""
+    """The folder's weights in llama.cpp's form, made once; other types are made from f32."""
     target = CACHE / f"{folder.name}-{kind}.gguf"
-    with (CACHE / "gguf.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if target.exists():
-            return target
-        making = target.with_suffix(".part")
-        if kind == "f32":
-            package = installed("llama.cpp", "gguf-py")
-            subprocess.run(
-                [sys.executable, "-m", "bench.peers.write_gguf", folder, making],
-                cwd=ROOT,
-                env={**os.environ, "PYTHONPATH": f"{package}{os.pathsep}{ROOT}"},
-                check=True,
-            )
-        else:
-            quantize = installed("llama.cpp", "bin", "llama-quantize")
-            source = gguf_without_lock(folder)
-            subprocess.run(
-                [quantize, source, making, kind.upper()], check=True, stdout=subprocess.DEVNULL
-            )
-        making.rename(target)
+    if target.exists():
+        return target
+    making = target.with_suffix(f".part{os.getpid()}")
+    if kind == "f32":
+        package = installed("llama.cpp", "gguf-py")
+        subprocess.run(
+            [sys.executable, "-m", "bench.peers.write_gguf", folder, making],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(package), str(ROOT)])},
+            check=True,
+        )
+    else:
+        quantize = installed("llama.cpp", "bin", "llama-quantize")
+        command = [str(quantize), str(gguf(folder, "f32")), str(making), kind.upper()]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    making.rename(target)
     return target
-
-
-def gguf_without_lock(folder: Path) -> Path:
-    source = CACHE / f"{folder.name}-f32.gguf"
-    if not source.exists():
-        raise RuntimeError(f"{source} is made first")
-    return source
 
 
 class LlamaCpp(OverHttp):
@@ -63,7 +51,6 @@ class LlamaCpp(OverHttp):
         if kind not in TYPES:
             raise NotForThis(f"type: must be one of {', '.join(TYPES)}")
         binary = installed("llama.cpp", "bin", "llama-server")
-        gguf(folder, "f32")
         model = gguf(folder, kind)
         slots = self.workload.concurrency
         self.facts["dtype"] = kind
@@ -101,6 +88,3 @@ def body(request: Request) -> dict[str, Any]:
         return {**asked, "samplers": ["top_k"], "top_k": 1}
     names = {"repetition_penalty": "repeat_penalty"}
     return {**asked, **{names.get(k, k): v for k, v in request.sampling.items()}}
-
-
-__all__ = ["NAME", "LlamaCpp", "gguf"]

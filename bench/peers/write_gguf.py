@@ -90,7 +90,7 @@ def add_tokenizer(writer: Any, tokenizer: dict[str, Any], config: dict[str, Any]
     writer.add_token_merges([" ".join(merge) for merge in tokenizer["model"]["merges"]])
     writer.add_bos_token_id(config["bos_token_id"])
     writer.add_eos_token_id(config["eos_token_id"])
-    writer.add_add_bos_token(False)
+    writer.add_add_bos_token(False)  # noqa: FBT003 - gguf's own form
 
 
 if __name__ == "__main__":
