@@ -17,7 +17,7 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, ScalarFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 STYLE = {
     "figure.dpi": 130,
@@ -80,7 +80,10 @@ def engines(results: Results) -> Figure | None:
         limit = max(limit, *_draw_ceilings(axes, results))
     axes.set_xlim(0, limit * 1.12)
     axes.set_xlabel("output tokens per second (median of rounds; whiskers: least and most)")
-    axes.set_title(f"{workload}: {len(WORKLOADS[workload]().requests)} requests at once", pad=24)
+    axes.set_title(
+        f"{workload}: {len(WORKLOADS[workload]().requests)} requests",
+        pad=24 if workload == "w1" else 8,
+    )
     axes.grid(visible=False, axis="y")
     return figure
 
@@ -180,7 +183,9 @@ def cumulative(values: Iterable[float]) -> tuple[list[float], list[float]]:
 
 def _cumulative_axes(axes: Axes, title: str, unit: str) -> None:
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.tick_params(axis="x", labelrotation=45)
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_ylim(0, 1.02)
     axes.set_xlabel(unit + " (logarithmic)")

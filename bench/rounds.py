@@ -7,6 +7,7 @@ still be reported. Knows no engine.
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -56,6 +57,7 @@ async def one_round(spec: Spec, workload: Workload) -> dict[str, Any]:
 
 def child(engine: str, workload: str, out: Path) -> int:
     """`python -m bench round`: exit code 3 says that this pair makes no sense."""
+    signal.signal(signal.SIGTERM, _leave)  # or the server that it started would outlive it
     try:
         result = asyncio.run(one_round(Spec.parse(engine), WORKLOADS[workload]()))
     except NotForThis as error:
@@ -63,6 +65,10 @@ def child(engine: str, workload: str, out: Path) -> int:
         return 3
     out.write_text(json.dumps(result))
     return 0
+
+
+def _leave(number: int, frame: object) -> None:
+    sys.exit(128 + number)
 
 
 def run(job: Run, say: TextIO) -> Path:
@@ -98,17 +104,24 @@ def _in_fresh_process(engine: str, workload: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "round.json"
         command = [sys.executable, "-m", "bench", "round", engine, workload, str(out)]
+        process = subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
         try:
-            done = subprocess.run(
-                command, cwd=ROOT, capture_output=True, text=True, timeout=ROUND_TIMEOUT_S
-            )
+            _, said = process.communicate(timeout=ROUND_TIMEOUT_S)
         except subprocess.TimeoutExpired:
+            process.terminate()  # it ends its server, too
+            process.communicate()
             return {"failed": f"not done after {ROUND_TIMEOUT_S:.0f} s"}
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
         if out.exists():
             result: dict[str, Any] = json.loads(out.read_text())
             return result
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
-        return {"failed": lines[-1][:500] if lines else f"exit code {done.returncode}"}
+        lines = [line for line in said.splitlines() if line.strip()]
+        return {"failed": lines[-1][:500] if lines else f"exit code {process.returncode}"}
 
 
 def _measured(say: TextIO) -> dict[str, Any]:

@@ -30,7 +30,7 @@ ENVIRONMENT = {
 def environment(options: dict[str, Any]) -> dict[str, str]:
     return {
         **ENVIRONMENT,
-        "VLLM_CPU_KVCACHE_SPACE": str(options.get("kv_gib", 2)),
+        "VLLM_CPU_KVCACHE_SPACE": str(options.get("kv_gib", 4)),
         "OMP_NUM_THREADS": str(os.cpu_count()),
     }
 
@@ -42,9 +42,10 @@ class VllmHttp(OverHttp):
 
     def server(self, port: int, folder: Path) -> ServerProcess:
         command = [
-            str(installed("vllm", "bin", "vllm")),
-            "serve",
-            str(folder),
+            str(installed("vllm", "bin", "python")),
+            # Not `vllm serve`: it looks for a package named vllm, and this one is vllm-cpu.
+            *("-m", "vllm.entrypoints.openai.api_server"),
+            *("--model", str(folder)),
             *("--served-model-name", SERVED_NAME),
             *("--host", "127.0.0.1", "--port", str(port)),
             *("--dtype", str(self.given.get("dtype", "float32"))),
