@@ -18,9 +18,10 @@ TORCH ?= auto
 CLUSTER_NAME ?= qna
 NAMESPACE ?= qna
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 export TORCH CLUSTER_NAME NAMESPACE
 
-.PHONY: help run test check format openapi demo-model demo-eval \
+.PHONY: help run test check format openapi demo-model demo-eval bench bench-peers \
 	cluster cluster-down images deploy e2e clean
 
 help: ## List every target
@@ -39,7 +40,12 @@ $(VENV)/.run: requirements/torch.txt requirements/model.txt requirements/api.txt
 	@$(PIP) -r requirements/model.txt -r requirements/api.txt
 	@touch $@
 
-$(VENV)/.test: requirements/test.txt $(VENV)/.run
+$(VENV)/.bench: requirements/bench.txt $(VENV)/.run
+	@echo "Installing what the measurements need"
+	@$(PIP) -r requirements/bench.txt
+	@touch $@
+
+$(VENV)/.test: requirements/test.txt $(VENV)/.bench
 	@echo "Installing what the tests need"
 	@$(PIP) -r requirements/test.txt
 	@touch $@
@@ -77,6 +83,14 @@ demo-model: $(VENV)/.run ## Train the bundled demo model again (up to an hour on
 demo-eval: $(VENV)/.run ## Measure the demo model's accuracy, category by category
 	@$(PY) -m model.demo.evaluate
 
+bench: $(VENV)/.bench ## Measure the engine and transformers' own ways (BENCH_ARGS=)
+	@$(PY) -m bench run $(BENCH_ARGS)
+
+bench-peers: $(VENV)/.bench ## The same with vLLM and llama.cpp, installed apart (BENCH_ARGS=)
+	@PYTHON=$(PY) bash bench/peers/install_vllm.sh .cache/bench/peers
+	@PYTHON=$(PY) bash bench/peers/install_llama_cpp.sh .cache/bench/peers
+	@$(PY) -m bench run --peers $(BENCH_ARGS)
+
 # ---- on a cluster -----------------------------------------------------------------------------
 cluster: ## Make the kind cluster with KServe and what it needs
 	@bash k8s/cluster.sh up
@@ -95,4 +109,4 @@ e2e: $(VENV)/.test cluster images ## From nothing: cluster, images, charts, clus
 	@$(PY) -m pytest -m e2e tests/e2e $(PYTEST_ARGS)
 
 clean: ## Remove what the targets above have made here (not your chats in data/)
-	@rm -rf $(VENV) build reports .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@rm -rf $(VENV) build reports .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -52,6 +52,11 @@ class Completion(SamplingFields, Loose):
     n: int | None = Field(None, ge=1, le=MAX_CHOICES)
     min_tokens: int | None = Field(None, ge=0, description="no end before so many; as vLLM's")
     ignore_eos: bool | None = Field(None, description="as vLLM's: only length or stop ends it")
+    add_special_tokens: bool | None = Field(
+        None,
+        description="as vLLM's: begin with the tokenizer's own beginning; absent: a text does, a"
+        " chat does where the model has no template; token ids are taken as they are",
+    )
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 

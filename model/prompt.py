@@ -28,6 +28,10 @@ class Prompt:
     messages: Sequence[Message] | None = None
     text: str | None = None
     token_ids: Sequence[int] | None = None
+    add_special_tokens: bool | None = None
+    """Whether the tokenizer begins the text as it begins texts. None: yes for a plain text, and
+    for messages only where no template writes the beginning itself. Token ids are whole as they
+    are."""
 
 
 class PromptEncoder:
@@ -48,7 +52,8 @@ class PromptEncoder:
             return self._checked(prompt.token_ids, prompt.param)
         self._cap(prompt)
         if prompt.text is not None:
-            return self._tokenizer.encode_text(prompt.text)
+            begin = prompt.add_special_tokens is not False
+            return self._tokenizer.encode_text(prompt.text, begin=begin)
         messages = list(prompt.messages or ())
         mark = self._tokenizer.new_mark()
         guarded = [
@@ -56,8 +61,10 @@ class PromptEncoder:
             for item in messages
         ]
         rendered = self._render(guarded, prompt.param)
+        asked = prompt.add_special_tokens
         # A template writes the beginning of the sequence itself; the plain form does not.
-        return self._tokenizer.encode_template(rendered, mark, begin=not self._has_template)
+        begin = asked if asked is not None else not self._has_template
+        return self._tokenizer.encode_template(rendered, mark, begin=begin)
 
     def _cap(self, prompt: Prompt) -> None:
         texts = (

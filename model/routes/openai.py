@@ -33,7 +33,9 @@ def create_router(host: Host) -> APIRouter:
     async def chat_completions(request: Request) -> Response:
         host.check()
         asked = parse(ChatCompletionRequest, request.headers, await request.body())
-        prompts = [Prompt("messages", messages=asked.texts())]
+        prompts = [
+            Prompt("messages", messages=asked.texts(), add_special_tokens=asked.add_special_tokens)
+        ]
         return await _complete(host, request, asked, prompts, Chat())
 
     @router.post(
@@ -46,7 +48,9 @@ def create_router(host: Host) -> APIRouter:
         host.check()
         asked = parse(CompletionRequest, request.headers, await request.body())
         prompts = [
-            Prompt(param, text=item) if isinstance(item, str) else Prompt(param, token_ids=item)
+            Prompt(param, text=item, add_special_tokens=asked.add_special_tokens)
+            if isinstance(item, str)
+            else Prompt(param, token_ids=item)
             for param, item in asked.prompts()
         ]
         _check_choices(len(prompts), asked.count, host.settings.max_batch_queries)

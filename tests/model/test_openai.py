@@ -9,7 +9,14 @@ import pytest
 from model.engine import FinishReason
 from model.host import Host
 from tests.model.fakes import FakeEngine, load_scripted, output
-from tests.model.hosts import MODEL_NAME, byte_level, client_of, running, settings_for
+from tests.model.hosts import (
+    MODEL_NAME,
+    byte_level,
+    client_of,
+    events_of,
+    running,
+    settings_for,
+)
 
 pytestmark = pytest.mark.anyio
 MESSAGES = [{"role": "user", "content": "hello"}]
@@ -59,3 +66,60 @@ async def test_prompts_times_n_is_what_has_a_limit(client: httpx.AsyncClient) ->
     error = (await client.post(path, json=body)).json()["error"]
     assert error["param"] == "prompt"
     assert error["message"].startswith("prompt: 9 prompts with n = 8 make 72 choices; at most 64")
+
+
+async def test_token_ids_are_a_prompt_and_are_taken_as_they_are(client: httpx.AsyncClient) -> None:
+    path, _ = TEXT
+    ids = byte_level().encode("hello")
+    body = {"model": MODEL_NAME, "max_tokens": 4, "ignore_eos": True}
+    for flag in (None, True, False):
+        asked = {**body, "prompt": ids, "add_special_tokens": flag}
+        answer = (await client.post(path, json=asked)).json()
+        assert answer["usage"]["prompt_tokens"] == len(ids)
+    as_text = (await client.post(path, json={**body, "prompt": "hello"})).json()
+    assert answer["choices"][0]["text"] == as_text["choices"][0]["text"]
+    several = (await client.post(path, json={**body, "prompt": [ids, [*ids, ids[0]]]})).json()
+    assert several["usage"]["prompt_tokens"] == 2 * len(ids) + 1
+    assert several["choices"][0]["text"] == as_text["choices"][0]["text"]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "param"),
+    [
+        ([1, -1], "prompt[1]"),
+        ([1, 10**6], "prompt[1]"),
+        ([[1], [2, 10**30]], "prompt[1][1]"),
+        ([1, 2.5], "prompt[1]"),
+        ([1, True], "prompt[1]"),
+        ([], "prompt"),
+        ([[]], "prompt[0]"),
+    ],
+)
+async def test_a_token_id_that_is_none_is_named(
+    prompt: Any, param: str, client: httpx.AsyncClient
+) -> None:
+    answer = await client.post(TEXT[0], json={"model": MODEL_NAME, "prompt": prompt})
+    error = answer.json()["error"]
+    assert answer.status_code == 400
+    assert error["param"] == param
+
+
+async def test_a_stream_ends_with_the_usage_that_was_asked_for(client: httpx.AsyncClient) -> None:
+    body = {
+        "model": MODEL_NAME,
+        "prompt": byte_level().encode("hello"),
+        "max_tokens": 5,
+        "min_tokens": 5,
+        "ignore_eos": True,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        # What `vllm bench serve` sends as well.
+        "temperature": 0.0,
+        "repetition_penalty": 1.0,
+        "logprobs": None,
+    }
+    text = (await client.post(TEXT[0], json=body)).text
+    *_, (_, last), (_, done) = events_of(text)
+    assert done == "[DONE]"
+    assert last["choices"] == []
+    assert last["usage"]["completion_tokens"] == 5

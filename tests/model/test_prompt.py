@@ -157,6 +157,16 @@ def test_a_text_is_begun_as_the_tokenizer_begins_texts() -> None:
     assert ids[0] == original.bos_token_id
 
 
+def test_a_caller_may_do_without_the_beginning_or_ask_for_it() -> None:
+    original = sentencepiece_like()
+    bare = encoder(original).encode(Prompt("prompt", text="hello", add_special_tokens=False))
+    assert [original.bos_token_id, *bare] == original.encode("hello")
+    messages = [Message.model_construct(role="user", content="hello")]
+    usual = encoder(original).encode(Prompt("messages", messages=messages))
+    begun = encoder(original).encode(Prompt("messages", messages=messages, add_special_tokens=True))
+    assert begun == [original.bos_token_id, *usual]
+
+
 def test_a_text_that_cannot_fit_is_refused_before_it_is_encoded() -> None:
     with pytest.raises(HostError) as caught:
         encoder(ORIGINAL, limit=8).encode(chat(("user", "x" * 100_000)))
