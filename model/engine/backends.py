@@ -18,6 +18,7 @@ from model.engine.config import EngineConfig
 from model.engine.errors import ModelLoadError
 from model.engine.kv_cache import KVCache
 from model.engine.model_runner import Compute, forward
+from model.engine.sampler import BinnedDraw, Draw, draw_sorted
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Backend:
     form: str
     """How the layers are computed, for the start-up log."""
     set_threads: tuple[Callable[[int], None], ...] = (torch.set_num_threads,)
+    draw: Draw = draw_sorted
 
 
 def plain(model: PreTrainedModel) -> Backend:
@@ -47,10 +49,10 @@ def fast(model: PreTrainedModel, *, int8: bool = False) -> Backend:
     kind = f"int8 linears of {levels()} levels" if int8 else "packed linears"
     if is_llama_like(model):
         form = f"fused layers, {kind}, pages read in place"
-        return Backend(Decoder(model, linear), PagedAttention, form, set_threads)
+        return Backend(Decoder(model, linear), PagedAttention, form, set_threads, BinnedDraw())
     pack_linears(model, linear)
     form = f"transformers' layers, {kind}, pages read in place"
-    return Backend(partial(forward, model), PagedAttention, form, set_threads)
+    return Backend(partial(forward, model), PagedAttention, form, set_threads, BinnedDraw())
 
 
 FORMS: dict[str, Callable[[PreTrainedModel], Backend]] = {

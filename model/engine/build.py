@@ -53,7 +53,12 @@ def build_engine(config: EngineConfig, on_progress: Callable[[str], None]) -> En
         begun = time.monotonic()
         try:
             backend, seen = self_test(
-                model, shapes, FORMS[name], max_model_len, rounded=name == "int8"
+                model,
+                shapes,
+                FORMS[name],
+                max_model_len,
+                block_size=config.block_size,
+                rounded=name == "int8",
             )
             break
         except UnsupportedModel as error:
@@ -99,6 +104,7 @@ def build_engine(config: EngineConfig, on_progress: Callable[[str], None]) -> En
         config.block_size,
         device,
         Threads(threads, work, *backend.set_threads),
+        backend.draw,
     )
     return assemble(runner, info)
 

@@ -9,8 +9,9 @@ end tokens before min_tokens; then temperature, top-k, top-p, min-p. Engine thre
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,18 +21,26 @@ from model.engine.request import Request, SampledToken, TokenLogprob
 MASK64 = 2**64 - 1
 
 
-def sample(logits: Tensor, requests: Sequence[Request]) -> list[SampledToken | EngineError]:
-    """logits (rows, vocabulary); a row without usable numbers fails alone."""
+Draw = Callable[[Tensor, list[int], Sequence[Request]], Tensor]
+"""logits (R, vocabulary), the rows that draw and their requests → tokens (rows,)."""
+
+
+def sample(
+    logits: Tensor, requests: Sequence[Request], draw: Draw | None = None
+) -> list[SampledToken | EngineError]:
+    """logits (rows, vocabulary); a row without usable numbers fails alone. `draw` is another form
+    of `draw_sorted`."""
+    draw = draw or draw_sorted
     logits = logits.float()
-    usable = torch.isfinite(logits.amax(dim=-1)).tolist()
+    token_ids = logits.argmax(dim=-1)  # of NaN, if there is one
+    usable = torch.isfinite(logits.gather(1, token_ids[:, None])[:, 0]).tolist()
     logprobs = _logprobs(logits, requests)
     adjusted = _penalised(logits, requests)
-    token_ids = adjusted.argmax(dim=-1)
+    if adjusted is not logits:
+        token_ids = adjusted.argmax(dim=-1)
     rows = [i for i, r in enumerate(requests) if usable[i] and not r.params.greedy]
     if rows:
-        index = torch.tensor(rows, device=logits.device)
-        drawn = _draw(adjusted[index], [requests[i] for i in rows])
-        token_ids[index] = drawn
+        token_ids[rows] = draw(adjusted, rows, [requests[i] for i in rows])
     return [
         _result(row, token_id, ok, logprobs.get(row))
         for row, (token_id, ok) in enumerate(zip(token_ids.tolist(), usable, strict=True))
@@ -118,7 +127,7 @@ def _penalise(row: Tensor, request: Request) -> None:
         row[ids] -= p.presence_penalty + p.frequency_penalty * times
 
 
-def _draw(logits: Tensor, requests: Sequence[Request]) -> Tensor:
+def draw_sorted(logits: Tensor, rows: list[int], requests: Sequence[Request]) -> Tensor:
     """Inverts the cumulative distribution of each row's tokens, likeliest first, at the row's
     uniform number. Always in that order: what a row gets must not depend on what others ask."""
     device = logits.device
@@ -127,7 +136,7 @@ def _draw(logits: Tensor, requests: Sequence[Request]) -> Tensor:
         return torch.tensor(values, device=device, dtype=torch.float64)[:, None]
 
     vocabulary = logits.shape[-1]
-    logits, order = logits.sort(dim=-1, descending=True, stable=True)
+    logits, order = logits[rows].sort(dim=-1, descending=True, stable=True)
     probabilities = torch.softmax(
         logits.double() / column([r.params.temperature for r in requests]), dim=-1
     )
@@ -146,3 +155,35 @@ def _draw(logits: Tensor, requests: Sequence[Request]) -> Tensor:
     index = torch.searchsorted(cumulative, points * cumulative[:, -1:], right=True)
     last = (probabilities > 0).sum(dim=-1, keepdim=True) - 1
     return order.gather(1, index.minimum(last))[:, 0]
+
+
+class BinnedDraw:
+    """The same without sorting the vocabulary, on a CPU. Keeps its scratch, for memory that is
+    taken anew at every step costs more than the draw."""
+
+    def __init__(self) -> None:
+        # Numba takes a second to import, which a plain engine need not wait for.
+        from model.engine import sampling_kernel
+
+        self._kernel = sampling_kernel.draw
+        self._bins = np.empty((0, 0), np.int16)
+        sampling_kernel.compile_now()
+
+    def __call__(self, logits: Tensor, rows: list[int], requests: Sequence[Request]) -> Tensor:
+        count, vocabulary = len(rows), logits.shape[-1]
+        if self._bins.shape[0] < count or self._bins.shape[1] != vocabulary:
+            self._bins = np.empty((count, vocabulary), np.int16)
+        params = [r.params for r in requests]
+        drawn = np.empty(count, np.int64)
+        self._kernel(
+            logits.numpy(),
+            self._bins,
+            np.array(rows, np.int64),
+            np.array([p.temperature for p in params], np.float64),
+            np.array([p.top_k for p in params], np.int64),
+            np.array([p.top_p for p in params], np.float64),
+            np.array([p.min_p for p in params], np.float64),
+            np.array([uniform(r.seed, len(r.output_token_ids)) for r in requests], np.float64),
+            drawn,
+        )
+        return torch.from_numpy(drawn)

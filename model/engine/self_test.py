@@ -33,7 +33,9 @@ NUM_TOKENS = 24
 OWN_OUTPUTS = 4
 """Texts of the model's own on which rounded weights are judged."""
 SHORT_WINDOW = 5
-BLOCK_SIZE = 4
+LARGEST_BLOCK = 16
+"""A larger block of the engine's would hold all of a request here: SMALL_BLOCK stands in."""
+SMALL_BLOCK = 4
 # How far a token's logits may be from transformers' own, relative to their size. A wrong mask
 # gives 0.1 and more; the same computation in another order gives some 1e-6, 1e-2 and 2e-3.
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 6e-2, torch.float16: 1e-2}
@@ -89,9 +91,12 @@ def self_test(
     make: Callable[[PreTrainedModel], Backend],
     max_model_len: int,
     *,
+    block_size: int = SMALL_BLOCK,
     rounded: bool = False,
 ) -> tuple[Backend, str]:
     """Returns what `make` makes of the model, and what was seen of it in a few words."""
+    # Kernels are compiled for a block size: the engine's own need not be compiled again.
+    size = block_size if block_size <= LARGEST_BLOCK else SMALL_BLOCK
     vocabulary = model.get_input_embeddings().num_embeddings
     generator = torch.Generator().manual_seed(0)
     ours, stranger = (
@@ -104,9 +109,9 @@ def self_test(
             own = _own_outputs(model) if rounded else []
             chosen = [_own_logits(model, tokens).argmax(dim=-1) for tokens in own]
         backend = make(model)
-        got = _paged_logits(backend, shapes, ours, stranger).float()
+        got = _paged_logits(backend, shapes, size, ours, stranger).float()
         same = [
-            _paged_logits(backend, shapes, tokens, stranger).argmax(dim=-1) == best
+            _paged_logits(backend, shapes, size, tokens, stranger).argmax(dim=-1) == best
             for tokens, best in zip(own, chosen, strict=True)
         ]
     by_token = (got - expected).norm(dim=-1) / expected.norm(dim=-1)
@@ -166,12 +171,12 @@ class _Sequence:
 
 
 def _paged_logits(
-    backend: Backend, shapes: list[LayerShape], ours: Tensor, stranger: Tensor
+    backend: Backend, shapes: list[LayerShape], size: int, ours: Tensor, stranger: Tensor
 ) -> Tensor:
     """Logits of all of `ours`: a chunk alone, a chunk beside the stranger, tokens one by one."""
-    blocks = NUM_TOKENS // BLOCK_SIZE
+    blocks = -(-NUM_TOKENS // size)
     device = ours.device
-    attention = backend.attention(KVCache(shapes, 2 * blocks, BLOCK_SIZE, device))
+    attention = backend.attention(KVCache(shapes, 2 * blocks, size, device))
     # Interleaved and backwards, so that neither order nor adjacency of blocks can be relied on.
     ids = torch.arange(2 * blocks, device=device).flip(0)
     a, b = _Sequence(ours, ids[::2].contiguous()), _Sequence(stranger, ids[1::2].contiguous())
@@ -186,7 +191,7 @@ def _paged_logits(
             place = torch.arange(begin, end, device=device)
             tokens.append(sequence.tokens[begin:end])
             positions.append(place)
-            slots.append(sequence.block_ids[place // BLOCK_SIZE] * BLOCK_SIZE + place % BLOCK_SIZE)
+            slots.append(sequence.block_ids[place // size] * size + place % size)
             spans.append(Span(row, row + count, end, sequence.block_ids))
             if sequence is a:
                 keep = list(range(row, row + count))
