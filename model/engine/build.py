@@ -17,6 +17,7 @@ from model.engine.errors import ModelLoadError, UnsupportedModel
 from model.engine.kv_cache import KVCache
 from model.engine.loader import eos_token_ids, load_config, load_model
 from model.engine.model_runner import ModelRunner
+from model.engine.pace import Pace
 from model.engine.scheduler import Scheduler
 from model.engine.self_test import NUM_TOKENS, probe, self_test
 from model.engine.sizes import (
@@ -114,6 +115,7 @@ def assemble(runner: ModelRunner, info: EngineInfo) -> Engine:
         BlockManager(info.num_kv_blocks, info.block_size, prefix_cache=info.prefix_cache),
         max_num_seqs=info.max_num_seqs,
         max_num_batched_tokens=info.max_num_batched_tokens,
+        pace=Pace(),
     )
     admission = Admission(
         max_queued_requests=info.max_queued_requests, max_queued_tokens=info.max_queued_tokens

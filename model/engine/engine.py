@@ -155,6 +155,9 @@ class Engine:
         return excess > 0 and self._scheduler.block_manager.num_cached_tokens(request) < excess
 
     def _measure(self, batch: Batch, seconds: float) -> None:
+        if self._scheduler.pace is not None and seconds > 0:
+            decodes = batch.num_decodes
+            self._scheduler.pace.observe(decodes, batch.num_tokens - decodes, seconds)
         # Only a full step shows the speed of a prefill: smaller ones are slower for each token.
         if batch.num_tokens >= self.info.max_num_batched_tokens and seconds > 0:
             self._full_steps += 1

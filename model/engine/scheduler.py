@@ -2,10 +2,10 @@
 
 Owns the waiting and the running queue and every change of a request's status. Decodes come
 first, one token each; what is left of the token budget goes to prefill in chunks, oldest
-request first. When blocks run out, the youngest running request is preempted: it gives its
-blocks back, keeps its tokens and is prefilled again later, as far as the cache does not hold them
-still. Both queues stay in order of arrival,
-so the oldest request can always take what it needs and nobody starves.
+request first, but no more than the pace allows. When blocks run out, the youngest running request
+is preempted: it gives its blocks back, keeps its tokens and is prefilled again later, as far as the
+cache does not hold them still. Both queues stay in order of arrival, so the oldest request can
+always take what it needs and nobody starves.
 
 Knows no torch and does not compute anything. Engine thread only.
 """
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from model.engine.block_manager import BlockManager
 from model.engine.errors import EngineError
+from model.engine.pace import Pace
 from model.engine.request import FinishReason, Request, RequestStatus
 
 
@@ -34,15 +35,26 @@ class Batch:
     def num_tokens(self) -> int:
         return sum(s.num_tokens for s in self.scheduled)
 
+    @property
+    def num_decodes(self) -> int:
+        return sum(not _in_prefill(s.request) for s in self.scheduled)
+
     def __bool__(self) -> bool:
         return bool(self.scheduled)
 
 
 class Scheduler:
     def __init__(
-        self, block_manager: BlockManager, *, max_num_seqs: int, max_num_batched_tokens: int
+        self,
+        block_manager: BlockManager,
+        *,
+        max_num_seqs: int,
+        max_num_batched_tokens: int,
+        pace: Pace | None = None,
     ) -> None:
+        """Without a `pace`, chunks take all of the budget that is left."""
         self.block_manager = block_manager
+        self.pace = pace
         self.max_num_seqs = max_num_seqs
         self.max_num_batched_tokens = max_num_batched_tokens
         self.waiting: deque[Request] = deque()
@@ -84,13 +96,20 @@ class Scheduler:
     def schedule(self) -> Batch:
         budget = self.max_num_batched_tokens
         scheduled = self._schedule_decodes()
-        budget -= len(scheduled)
+        budget = min(budget - len(scheduled), self._prefill_budget(len(scheduled)))
         for request in self.running:
             if budget > 0 and _in_prefill(request):
                 budget -= self._schedule_chunk(request, budget, scheduled)
         while budget > 0 and self.waiting and self._can_start(self.waiting[0]):
             budget -= self._schedule_chunk(self._start(), budget, scheduled)
         return Batch(tuple(scheduled))
+
+    def _prefill_budget(self, decodes: int) -> int:
+        if self.pace is None:
+            return self.max_num_batched_tokens
+        coming = min(len(self.waiting), self.max_num_seqs - len(self.running))
+        tokens = self.pace.prefill_tokens(decodes, coming + sum(map(_in_prefill, self.running)))
+        return self.max_num_batched_tokens if tokens is None else tokens
 
     def _schedule_decodes(self) -> list[ScheduledRequest]:
         scheduled = []
