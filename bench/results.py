@@ -29,7 +29,9 @@ class Measured:
     problems: list[str] = field(default_factory=list)
 
     def median(self, key: str) -> float | None:
-        return statistics.median(f[key] for f in self.figures) if self.figures else None
+        """Over the rounds that have this figure; None where none has."""
+        values = [f[key] for f in self.figures if key in f]
+        return statistics.median(values) if values else None
 
     def all_timings(self) -> list[Timing]:
         return [timing for one in self.timings for timing in one]

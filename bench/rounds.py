@@ -111,7 +111,11 @@ def _in_fresh_process(engine: str, workload: str) -> dict[str, Any]:
             _, said = process.communicate(timeout=ROUND_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             process.terminate()  # it ends its server, too
-            process.communicate()
+            try:
+                process.communicate(timeout=30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
             return {"failed": f"not done after {ROUND_TIMEOUT_S:.0f} s"}
         except BaseException:
             process.terminate()

@@ -82,7 +82,7 @@ class SamplingFields(BaseModel):
     stop: Stops | None = None
     presence_penalty: float | None = Field(None, ge=-2, le=2)
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
-    repetition_penalty: float | None = Field(None, gt=0, le=2)
+    repetition_penalty: float | None = Field(None, ge=1e-3, le=2)
     timeout_ms: int | None = Field(None, ge=1, le=MAX_TIMEOUT_MS)
     cache_salt: CacheSalt | None = Field(
         None, description="cached prefixes are shared within one salt only; as vLLM's"

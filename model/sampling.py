@@ -10,6 +10,7 @@ from typing import Any
 from transformers import GenerationConfig
 
 from model.engine import InvalidParameter, SamplingParams
+from model.engine.sampling_params import MIN_REPETITION_PENALTY
 from model.errors import context_length_exceeded, from_engine
 from model.schemas import Sampling
 
@@ -75,7 +76,7 @@ def load_defaults(model: str) -> SamplingDefaults:
 
 
 def defaults_of(config: Any) -> SamplingDefaults:
-    penalty = _within(config.repetition_penalty, 1.0, 1e-3, 2.0)
+    penalty = _within(config.repetition_penalty, 1.0, MIN_REPETITION_PENALTY, 2.0)
     if not config.do_sample:
         return SamplingDefaults(repetition_penalty=penalty)
     return SamplingDefaults(

@@ -50,7 +50,7 @@ def store(key: Floats, value: Floats, slots: Ints, keys: Floats, values: Floats)
 
 
 @cache
-def attend(group: int, key_dim: int, value_dim: int, block_size: int) -> Attend:
+def kernel_for(group: int, key_dim: int, value_dim: int, block_size: int) -> Attend:
     """The kernel for these sizes, which are constants in its code; `group` query heads share a
     key head. Its closure holds numbers alone, or Numba would not find it in its cache again."""
     blocks_in_pass = max(_PASS // block_size, 1)
@@ -138,7 +138,7 @@ def attend(group: int, key_dim: int, value_dim: int, block_size: int) -> Attend:
                         added += share
                     total[i] = total[i] * shrink + added
                     if not highest < _INFINITE:
-                        total[i] = np.float32(np.nan)  # which exp would have hidden
+                        total[i] = np.float32(np.nan)  # exp promises nothing for NaN
                     for d in range(_U(value_dim)):
                         mixed[i * _U(value_dim) + d] *= shrink
                 for b in range(here):

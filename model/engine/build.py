@@ -3,7 +3,6 @@
 Owns the order of these steps. Engine thread, once.
 """
 
-import time
 from collections.abc import Callable
 
 import torch
@@ -19,7 +18,7 @@ from model.engine.loader import eos_token_ids, load_config, load_model
 from model.engine.model_runner import ModelRunner
 from model.engine.pace import Pace
 from model.engine.scheduler import Scheduler
-from model.engine.self_test import NUM_TOKENS, probe, self_test
+from model.engine.self_test import probe, self_test
 from model.engine.sizes import (
     Reasons,
     resolve_device,
@@ -51,9 +50,8 @@ def build_engine(config: EngineConfig, on_progress: Callable[[str], None]) -> En
         # On a GPU the probe is a full step: what it takes is seen before the rest is given away.
         shapes = probe(model, config.max_num_batched_tokens if device.type == "cuda" else 2)
         work = flops_per_token(model)  # counted now: packing takes the weights away
-        begun = time.monotonic()
         try:
-            backend, seen = self_test(
+            tested = self_test(
                 model,
                 shapes,
                 FORMS[name],
@@ -67,8 +65,9 @@ def build_engine(config: EngineConfig, on_progress: Callable[[str], None]) -> En
                 raise
             reason = str(error)
             on_progress(f"the {name} kernels do not fit this model")
-    step_s = (time.monotonic() - begun) / NUM_TOKENS * config.max_num_batched_tokens
-    reasons.note("kernels", f"{backend.form}; {seen}; {reason}")
+    backend = tested.backend
+    step_s = tested.seconds_per_token * config.max_num_batched_tokens
+    reasons.note("kernels", f"{backend.form}; {tested.seen}; {reason}")
     num_blocks, max_model_len = resolve_kv_blocks(config, shapes, max_model_len, device, reasons)
     try:
         cache = KVCache(shapes, num_blocks, config.block_size, device)

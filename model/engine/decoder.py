@@ -110,7 +110,9 @@ def _take(layer: Any, linear: type[Linear]) -> _Layer:
 
 
 def _options(attention: Any) -> AttentionOptions:
-    window = getattr(attention, "sliding_window", None)
+    # Qwen's layers have a window each, Mistral's read the config's.
+    holder = attention if hasattr(attention, "sliding_window") else attention.config
+    window = getattr(holder, "sliding_window", None)
     return AttentionOptions(float(attention.scaling), window, softcap=None, sinks=None)
 
 

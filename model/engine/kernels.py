@@ -6,9 +6,11 @@ batch; `heads * dim` of a row lie one after the other. Numba's threads are those
 OpenMP pool, for torch has loaded it by the first call: two pools would spin against each other.
 """
 
+import contextlib
 import os
 import shutil
 import tempfile
+import zlib
 from pathlib import Path
 
 import numba
@@ -25,12 +27,29 @@ Bytes = NDArray[np.uint8]
 _HERE = Path(__file__).parent
 _BUILT = _HERE.parents[1] / "kernels"
 """What the build of an image has compiled."""
-# Numba refuses to cache where it cannot write.
-if not numba.config.CACHE_DIR and not os.access(_HERE, os.W_OK):
-    _writable = Path(tempfile.gettempdir()) / "qna-kernels"
-    if not _writable.exists() and _BUILT.is_dir():
-        shutil.copytree(_BUILT, _writable)
-    numba.config.CACHE_DIR = str(_writable)
+
+
+def _cache_folder() -> Path:
+    """Numba knows a compiled function by the time of its own file, so what `vectors.py` puts into
+    others is in the name; and it cannot cache where it cannot write."""
+    version = f"{zlib.crc32((_HERE / 'vectors.py').read_bytes()):08x}"
+    if os.access(_HERE, os.W_OK):
+        return _HERE / "__pycache__" / f"kernels-{version}"
+    folder = Path(tempfile.gettempdir()) / f"qna-kernels-{os.getuid()}-{version}"
+    if not folder.exists():
+        # Filled under another name: a second process must not see half of it.
+        filling = Path(tempfile.mkdtemp(prefix="qna-kernels-"))
+        if _BUILT.is_dir():
+            shutil.copytree(_BUILT, filling, dirs_exist_ok=True)
+        with contextlib.suppress(OSError):  # the other process was faster
+            filling.rename(folder)
+    # It holds code: a folder that somebody else has put there is not for us.
+    own = folder.stat().st_uid == os.getuid()
+    return folder if own else Path(tempfile.mkdtemp(prefix="qna-kernels-"))
+
+
+if not numba.config.CACHE_DIR:
+    numba.config.CACHE_DIR = str(_cache_folder())
 
 
 def set_threads(threads: int) -> None:

@@ -78,7 +78,9 @@ class PagedAttention:
         keys, values = self.keys[layer], self.values[layer]
         group = heads // keys.shape[1]
         tiles = self._tiles_of(batch, max(attention_kernel.TILE_ROWS // group, 1))
-        attend = attention_kernel.attend(group, keys.shape[2], values.shape[3], self._block_size)
+        attend = attention_kernel.kernel_for(
+            group, keys.shape[2], values.shape[3], self._block_size
+        )
         attend(
             query.numpy(),
             output.numpy(),

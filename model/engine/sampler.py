@@ -32,12 +32,12 @@ def sample(
     of `draw_sorted`."""
     draw = draw or draw_sorted
     logits = logits.float()
-    token_ids = logits.argmax(dim=-1)  # of NaN, if there is one
-    usable = torch.isfinite(logits.gather(1, token_ids[:, None])[:, 0]).tolist()
+    token_ids, usable = _likeliest(logits)
     logprobs = _logprobs(logits, requests)
     adjusted = _penalised(logits, requests)
     if adjusted is not logits:
-        token_ids = adjusted.argmax(dim=-1)
+        token_ids, still_usable = _likeliest(adjusted)
+        usable = [a and b for a, b in zip(usable, still_usable, strict=True)]
     rows = [i for i, r in enumerate(requests) if usable[i] and not r.params.greedy]
     if rows:
         token_ids[rows] = draw(adjusted, rows, [requests[i] for i in rows])
@@ -45,6 +45,13 @@ def sample(
         _result(row, token_id, ok, logprobs.get(row))
         for row, (token_id, ok) in enumerate(zip(token_ids.tolist(), usable, strict=True))
     ]
+
+
+def _likeliest(logits: Tensor) -> tuple[Tensor, list[bool]]:
+    """Each row's likeliest token, which is that of NaN if there is one, and if it is finite."""
+    token_ids = logits.argmax(dim=-1)
+    usable: list[bool] = torch.isfinite(logits.gather(1, token_ids[:, None])[:, 0]).tolist()
+    return token_ids, usable
 
 
 def uniform(seed: int, position: int) -> float:

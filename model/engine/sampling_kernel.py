@@ -1,8 +1,8 @@
 """Draws tokens on a CPU without sorting the vocabulary: compiled by Numba for the CPU at hand.
 
-What it draws is what `sampler._draw` draws: a row's tokens from the likeliest on, cut by top-k,
-top-p and min-p, and among them the one at which the sum of probabilities passes the row's point.
-Tokens are counted into bins by how far they are below the likeliest, so only the bins in which a
+What it draws is what `sampler.draw_sorted` draws: a row's tokens from the likeliest on, cut by
+top-k, top-p and min-p, and among them the one at which the sum of probabilities passes the row's
+point. Tokens are counted into bins by how far they are below the likeliest, so only the bins in which a
 cut or the point falls are put in order.
 """
 
@@ -83,7 +83,9 @@ def _draw(
         for t in range(size):
             below = (top - logits[begin + t]) * scale
             shares[t] = exp(-below)
-            bins[begin + t] = np.int16(min(below * width, np.float32(_BINS - 1)))
+            bins[begin + t] = np.int16(
+                min(max(below * width, np.float32(0)), np.float32(_BINS - 1))
+            )
         for t in range(size):
             number = bins[begin + t]
             counts[number] += 1

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from model.engine.errors import InvalidParameter
 
+MIN_REPETITION_PENALTY = 1e-3
+"""A logit is divided by it, and must stay a number."""
 MAX_SEED = 2**63 - 1
 MAX_LOGPROBS = 20
 GREEDY_BELOW = 1e-5
@@ -58,8 +60,8 @@ class SamplingParams:
             _check(name, -2.0 <= getattr(self, name) <= 2.0, "must be between -2 and 2")
         _check(
             "repetition_penalty",
-            0.0 < self.repetition_penalty <= 2.0,
-            "must be greater than 0 and at most 2",
+            MIN_REPETITION_PENALTY <= self.repetition_penalty <= 2.0,
+            f"must be between {MIN_REPETITION_PENALTY} and 2",
         )
         _check("stop_token_ids", all(i >= 0 for i in self.stop_token_ids), "must not be negative")
         _check(

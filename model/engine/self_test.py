@@ -7,6 +7,7 @@ so that they matter in a short request. Both end in UnsupportedModel with one li
 second warms the model up. Engine thread, once.
 """
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -41,9 +42,21 @@ SMALL_BLOCK = 4
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 6e-2, torch.float16: 1e-2}
 # Rounded numbers can send a token to another expert, and that token is then far off: below
 # float32 the tokens at this share of the order of differences must agree, above it they may not.
-ROUNDED = 0.2
-"""The same for linears of eight bits: a gross error shows, and their agreement says the rest."""
 QUANTILE = {torch.float32: 1.0, torch.bfloat16: 0.5, torch.float16: 0.5}
+
+
+# Eight bits move logits further than a wrong mask may, so what they choose decides as well.
+ROUNDED = 0.2
+LEAST_AGREEMENT = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Tested:
+    backend: Backend
+    seen: str
+    """How near its logits are, in a few words."""
+    seconds_per_token: float
+    """Of small steps, warm."""
 
 
 class _ShapeProbe:
@@ -93,8 +106,8 @@ def self_test(
     *,
     block_size: int = SMALL_BLOCK,
     rounded: bool = False,
-) -> tuple[Backend, str]:
-    """Returns what `make` makes of the model, and what was seen of it in a few words."""
+) -> Tested:
+    """What `make` makes of the model, tried; UnsupportedModel where it is not right."""
     # Kernels are compiled for a block size: the engine's own need not be compiled again.
     size = block_size if block_size <= LARGEST_BLOCK else SMALL_BLOCK
     vocabulary = model.get_input_embeddings().num_embeddings
@@ -122,11 +135,13 @@ def self_test(
         )
     seen = f"logits within {difference:.0e} of transformers' own"
     if rounded:
-        agreed = int(sum(int(row.sum()) for row in same))
-        seen += (
-            f"; the same next token after {agreed} of {len(same) * NUM_TOKENS} tokens of its own"
-        )
-    return backend, seen
+        agreed, total = sum(int(row.sum()) for row in same), len(same) * NUM_TOKENS
+        seen += f"; the same next token after {agreed} of {total} tokens of its own"
+        if agreed < LEAST_AGREEMENT * total:
+            raise unsupported(model, f"in eight bits it chooses other tokens: {seen}")
+    begun = time.monotonic()
+    _paged_logits(backend, shapes, size, ours, stranger)
+    return Tested(backend, seen, (time.monotonic() - begun) / NUM_TOKENS)
 
 
 def _own_logits(model: PreTrainedModel, tokens: Tensor) -> Tensor:

@@ -84,7 +84,9 @@ def _rank(context: Any, x: Any) -> Any:
     code of the largest whole number in a row, but not of the largest float."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return _turned(builder, builder.bitcast(arguments[0], _INT))
+        rank = _turned(builder, builder.bitcast(arguments[0], _INT))
+        is_nan = builder.fcmp_unordered("uno", arguments[0], arguments[0])
+        return builder.select(is_nan, _INT(0x7FFFFFFF), rank)
 
     return types.int32(types.float32), code
 

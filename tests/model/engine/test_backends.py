@@ -26,6 +26,15 @@ def test_a_llama_is_served_by_the_fused_layers(tmp_path: Path) -> None:
     assert "fused layers" in info.reasons["kernels"]
 
 
+@pytest.mark.parametrize("family", ["llama", "mistral", "qwen2", "qwen3"])
+@pytest.mark.parametrize("quantize", ["none", "int8"])
+def test_each_family_of_llamas_layers_gets_them(tmp_path: Path, family: str, quantize: str) -> None:
+    """With a window, where the family has one."""
+    folder = save_model(tmp_path, family)
+    info = build_engine(config(folder, quantize=quantize), lambda _: None).info
+    assert "fused layers" in info.reasons["kernels"]
+
+
 def test_other_families_keep_transformers_layers(tmp_path: Path) -> None:
     info = build_engine(config(save_model(tmp_path, "gemma2")), lambda _: None).info
     assert info.kernels == "fast"

@@ -58,7 +58,16 @@ def both_attentions(
 
 @pytest.mark.parametrize(
     ("heads", "kv_heads", "key_dim", "value_dim", "block_size"),
-    [(1, 1, 8, 8, 1), (9, 3, 64, 64, 16), (4, 4, 24, 12, 5), (8, 1, 16, 16, 32), (6, 2, 7, 9, 3)],
+    [
+        (1, 1, 8, 8, 1),
+        (9, 3, 64, 64, 16),
+        (4, 4, 24, 12, 5),
+        (8, 1, 16, 16, 32),
+        (6, 2, 7, 9, 3),
+        (5, 1, 128, 128, 16),
+        (7, 1, 80, 80, 128),
+        (2, 1, 16, 256, 16),
+    ],
 )
 @pytest.mark.parametrize(
     "options",
@@ -76,7 +85,7 @@ def test_attention_is_the_references(
 ) -> None:  # fmt: skip
     """First tokens, block edges, chunks of prompts before, between and after single tokens."""
     shape = LayerShape(kv_heads, key_dim, value_dim, torch.float32)
-    pasts, news = [0, 15, 16, 0, 31, 3, 40], [1, 1, 1, 11, 1, 6, 1]
+    pasts, news = [0, 15, 16, 0, 31, 3, 40, 200, 70], [1, 1, 1, 11, 1, 6, 1, 70, 1]
     expected, got = both_attentions(heads, shape, block_size, pasts, news, options)
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
 
@@ -173,7 +182,8 @@ def test_what_lies_behind_the_last_token_of_a_page_is_never_read() -> None:
 
 def test_a_row_without_usable_numbers_stays_without() -> None:
     query, key = normal(4, 1, 16), normal(2, 1, 16, seed=1)
-    query[0, 0, 3] = float("nan")
+    # The sign that processors give it: 0 times infinity.
+    query[0, 0, 3] = torch.tensor(np.array(0xFFC00000, np.uint32).view(np.float32))
     cache = KVCache([LayerShape(2, 16, 16, torch.float32)], 1, 16, torch.device("cpu"))
     attention = PagedAttention(cache)
     batch = StepBatch(attention, torch.tensor([0]), (Span(0, 1, 1, torch.tensor([0])),))

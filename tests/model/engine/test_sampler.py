@@ -13,6 +13,7 @@ from model.engine.request import Request, SampledToken
 from model.engine.sampler import BinnedDraw, Draw, draw_sorted, sample, uniform
 
 VOCABULARY = 16
+DRAWS: list[Draw] = [draw_sorted, BinnedDraw()]
 
 
 def make_request(
@@ -79,12 +80,13 @@ SETTINGS = st.fixed_dictionaries(
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(SETTINGS, min_size=1, max_size=5), st.integers(0, 1000))
+@pytest.mark.parametrize("draw", DRAWS, ids=["sorted", "binned"])
 def test_each_row_draws_from_the_distribution_its_settings_describe(
-    rows: list[dict[str, Any]], seed: int
+    draw: Draw, rows: list[dict[str, Any]], seed: int
 ) -> None:
     logits = random_logits(len(rows), seed)
     requests = [make_request(output=(5, 5, 3)[: i % 4], **values) for i, values in enumerate(rows)]
-    for row, request, token in zip(logits, requests, tokens(logits, requests), strict=True):
+    for row, request, token in zip(logits, requests, tokens(logits, requests, draw), strict=True):
         expected = reference(row, request)
         point = uniform(request.seed, len(request.output_token_ids))
         reached = 0.0
@@ -99,11 +101,14 @@ def test_each_row_draws_from_the_distribution_its_settings_describe(
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(SETTINGS, min_size=2, max_size=5), st.integers(0, 1000))
-def test_a_row_does_not_depend_on_its_batch_mates(rows: list[dict[str, Any]], seed: int) -> None:
+@pytest.mark.parametrize("draw", DRAWS, ids=["sorted", "binned"])
+def test_a_row_does_not_depend_on_its_batch_mates(
+    draw: Draw, rows: list[dict[str, Any]], seed: int
+) -> None:
     logits = random_logits(len(rows), seed)
     requests = [make_request(**values) for values in rows]
-    alone = [tokens(logits[i : i + 1], [request])[0] for i, request in enumerate(requests)]
-    assert tokens(logits, requests) == alone
+    alone = [tokens(logits[i : i + 1], [request], draw)[0] for i, request in enumerate(requests)]
+    assert tokens(logits, requests, draw) == alone
 
 
 def test_greedy_rows_take_the_likeliest_token_beside_random_ones() -> None:
@@ -226,3 +231,24 @@ def test_the_binned_draw_is_the_sorted_one(vocabulary: int, spread: float) -> No
     # may fall to either.
     assert max(apart) <= 1
     assert sum(apart) <= 4
+
+
+@pytest.mark.parametrize("draw", DRAWS, ids=["sorted", "binned"])
+def test_a_row_that_its_own_settings_ruin_fails_alone(draw: Draw) -> None:
+    """Every token banned: nothing is left to draw."""
+    ban = tuple(range(VOCABULARY))
+    requests = [
+        make_request(temperature=1.0, seed=1),
+        make_request(temperature=1.0, min_tokens=5, stop_token_ids=ban),
+        make_request(temperature=1.0, seed=3),
+    ]
+    results = sample(random_logits(3), requests, draw)
+    assert [isinstance(r, EngineError) for r in results] == [False, True, False]
+
+
+def test_the_binned_draw_keeps_its_scratch_from_one_step_to_the_next() -> None:
+    draw = BinnedDraw()
+    for rows, vocabulary in ((5, 300), (2, 300), (3, 50), (8, 300)):
+        logits = torch.randn(rows, vocabulary, generator=torch.Generator().manual_seed(rows))
+        requests = [make_request(temperature=1.0, top_p=0.9, seed=i) for i in range(rows)]
+        assert tokens(logits, requests, draw) == tokens(logits, requests)
