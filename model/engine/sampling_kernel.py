@@ -2,8 +2,8 @@
 
 What it draws is what `sampler.draw_sorted` draws: a row's tokens from the likeliest on, cut by
 top-k, top-p and min-p, and among them the one at which the sum of probabilities passes the row's
-point. Tokens are counted into bins by how far they are below the likeliest, so only the bins in which a
-cut or the point falls are put in order.
+point. Tokens are counted into bins by how far they are below the likeliest, so only the bins in
+which a cut or the point falls are put in order.
 """
 
 import numpy as np
