@@ -14,6 +14,7 @@ import random
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -156,10 +157,8 @@ async def warm_up(options: Options) -> None:
             raise ValueError(f"the first request failed: {timing.error}")
 
 
-def _process(
-    options: Options, due: list[Due], start_at: float, answers: "multiprocessing.Queue[Any]"
-) -> None:
-    answers.put(asyncio.run(send_all(options, due, start_at)))
+def _share(options: Options, due: list[Due], start_at: float) -> list[Timing]:
+    return asyncio.run(send_all(options, due, start_at))
 
 
 def run(options: Options) -> dict[str, Any]:
@@ -192,18 +191,12 @@ def split_limit(options: Options) -> list[Options]:
 def _in_processes(
     options: Sequence[Options], shares: Sequence[list[Due]], start_at: float
 ) -> list[Timing]:
-    context = multiprocessing.get_context("spawn")
-    answers = context.Queue()
-    processes = [
-        context.Process(target=_process, args=(own, due, start_at, answers), daemon=True)
-        for own, due in zip(options, shares, strict=True)
-        if due
-    ]
-    for process in processes:
-        process.start()
-    timings = [timing for _ in processes for timing in answers.get()]
-    for process in processes:
-        process.join()
+    tasks = [(own, due) for own, due in zip(options, shares, strict=True) if due]
+    spawn = multiprocessing.get_context("spawn")
+    # The pool tells when a process dies; a bare queue would be waited on for ever.
+    with ProcessPoolExecutor(len(tasks), mp_context=spawn) as pool:
+        found = [pool.submit(_share, own, due, start_at) for own, due in tasks]
+        timings = [timing for one in found for timing in one.result()]
     return sorted(timings, key=lambda timing: timing.scheduled_s)
 
 
