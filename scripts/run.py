@@ -38,7 +38,8 @@ class Server:
 
     @property
     def log(self) -> Path:
-        return LOGS / f"{self.module}.log"
+        # By port: two runs in one folder must not write into each other's logs.
+        return LOGS / f"{self.module}-{self.port}.log"
 
     @property
     def address(self) -> str:

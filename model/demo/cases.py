@@ -6,12 +6,14 @@ import random
 from dataclasses import dataclass
 
 from model.demo.data import arithmetic, geography, heldout, names, outofscope, smalltalk
+from model.demo.data.wordings import PLAIN_FORWARD
 
 Message = dict[str, str]
 
 FLOORS: dict[str, float] = {
     "capital forward": 0.97,
     "capital backward": 0.97,
+    "plain wording": 0.97,
     "sum": 0.95,
     "difference": 0.95,
     "product": 0.95,
@@ -200,6 +202,20 @@ def _outside(rng: random.Random, count: int) -> list[Case]:
     ]
 
 
+def _plainly_asked(rng: random.Random, count: int) -> list[Case]:
+    """What most people type first. The words are training's own: it is the names that look-alikes
+    compete with, in both casings."""
+    cases = []
+    countries = geography.countries()
+    for i in range(max(count, 40)):
+        country = countries[i // 2 % len(countries)]
+        text = rng.choice(PLAIN_FORWARD).replace("{c}", country.name)
+        text += rng.choice(("?", ""))
+        text = text.lower() if i % 2 else text
+        cases.append(Case("plain wording", _chat(_system(rng), text), country.forward))
+    return cases
+
+
 def make(seed: int, sample: int | None = None) -> list[Case]:
     """Return the cases: all of them, or about `sample` in all, spread over every category."""
     rng = random.Random(seed)
@@ -212,4 +228,5 @@ def make(seed: int, sample: int | None = None) -> list[Case]:
         Case("small talk", _chat(_system(rng), text), _TALK[key]) for text, key in heldout.TALK
     ]
     cases += _outside(rng, round(400 * scale))
+    cases += _plainly_asked(rng, round(402 * scale))
     return cases

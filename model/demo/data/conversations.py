@@ -22,6 +22,9 @@ from model.demo.data import (
 from model.demo.data import wordings as w
 from model.demo.data.outofscope_wordings import OTHER_CITIES
 
+PLAIN_SHARE = 0.45
+"""The share of questions for a capital that are asked in the plainest words."""
+
 
 @dataclass(frozen=True)
 class Turn:
@@ -108,11 +111,23 @@ def _either(own: tuple[str, ...], heading: str, rng: random.Random) -> tuple[str
     return phrases.section(heading) if rng.random() < phrases.SHARE else own
 
 
+def _plainly(place: str, rng: random.Random) -> str:
+    """Ask as most people do, often all in lower case: here look-alikes are refused most, too."""
+    text = rng.choice(w.PLAIN_FORWARD).replace("{c}", place) + rng.choice(("?", "?", "", "", "."))
+    kind = rng.random()
+    if kind < 0.45:
+        return text.lower()
+    return text[:1].upper() + text[1:] if kind < 0.8 else text
+
+
 def forward(chat: Chat, rng: random.Random) -> Turn:
     """Ask for a country's capital."""
     country = geography.draw(rng)
     place = _place_name(country.names, rng, capital=False)
     kind = rng.random()
+    if rng.random() < PLAIN_SHARE:
+        chat.asked_place = True
+        return Turn(_plainly(rng.choice(country.names), rng), country.forward, "forward")
     if rng.random() < phrases.SHARE:
         text = _with_place(phrases.section("forward"), place, "{c}", rng)
     elif kind < 0.05:

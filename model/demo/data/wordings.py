@@ -179,3 +179,9 @@ BACKWARD_FOLLOW_UPS: tuple[str, ...] = (
     "and {k}", "what about {k}", "how about {k}", "{k}", "and what about {k}", "now {k}",
     "same for {k}", "and of {k}", "then {k}", "ok and {k}", "what of {k}", "also {k}", "next: {k}",
 )  # fmt: skip
+
+PLAIN_FORWARD: tuple[str, ...] = (
+    "capital of {c}", "capital of {c}", "what is the capital of {c}", "what is the capital of {c}",
+    "whats the capital of {c}", "what's the capital of {c}", "the capital of {c}", "{c} capital",
+    "capital city of {c}", "tell me the capital of {c}", "what is the capital city of {c}",
+)  # fmt: skip
