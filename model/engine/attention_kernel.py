@@ -20,8 +20,8 @@ from functools import cache
 import numpy as np
 from numba import njit, prange
 
-from model.engine.kernels import Floats, Ints
-from model.engine.vectors import NONE, OPTIONS, exp, largest, mix_page, score_page
+from model.engine.kernels import Ints
+from model.engine.vectors import NONE, OPTIONS, Floats, exp, largest, mix_page, score_page
 
 Attend = Callable[..., None]
 TILE_ROWS = 32

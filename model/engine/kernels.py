@@ -18,9 +18,8 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
-from model.engine.vectors import OPTIONS, exp, largest_magnitude
+from model.engine.vectors import OPTIONS, Floats, exp, largest_magnitude
 
-Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
 

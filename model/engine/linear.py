@@ -14,8 +14,6 @@ from torch import Tensor, nn
 ROWS = 32
 """The number of rows that the order is made for; others are a little slower."""
 
-Merge = Callable[[Sequence[nn.Linear]], nn.Module]
-
 
 class PackedLinear(nn.Module):
     """The linears that share their input, as one. Their own weights are given up, unless

@@ -10,8 +10,8 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
-from model.engine.kernels import Floats, Ints
-from model.engine.vectors import OPTIONS, exp, largest_of
+from model.engine.kernels import Ints
+from model.engine.vectors import OPTIONS, Floats, exp, largest_of
 
 Doubles = NDArray[np.float64]
 Bins = NDArray[np.int16]
