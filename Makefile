@@ -19,10 +19,12 @@ CLUSTER_NAME ?= qna
 NAMESPACE ?= qna
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+URL ?= http://127.0.0.1:$(API_PORT)
+SMOKE_ARGS ?=
 export TORCH CLUSTER_NAME NAMESPACE
 
-.PHONY: help run test check format openapi demo-model demo-eval bench bench-peers \
-	cluster cluster-down images deploy e2e clean
+.PHONY: help run test check format openapi dashboards page check-page test-tools demo-model demo-eval bench bench-peers bench-api \
+	cluster cluster-down images package deploy smoke e2e clean
 
 help: ## List every target
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -45,9 +47,14 @@ $(VENV)/.bench: requirements/bench.txt $(VENV)/.run
 	@$(PIP) -r requirements/bench.txt
 	@touch $@
 
-$(VENV)/.test: requirements/test.txt $(VENV)/.bench
+$(VENV)/.test: requirements/test.txt $(VENV)/.bench $(VENV)/.package
 	@echo "Installing what the tests need"
 	@$(PIP) -r requirements/test.txt
+	@touch $@
+
+$(VENV)/.package: requirements/package.txt $(VENV)/.run
+	@echo "Installing what packages a release"
+	@$(PIP) -r requirements/package.txt
 	@touch $@
 
 $(VENV)/.check: requirements/check.txt $(VENV)/.test
@@ -57,12 +64,13 @@ $(VENV)/.check: requirements/check.txt $(VENV)/.test
 
 # ---- on a laptop ------------------------------------------------------------------------------
 run: $(VENV)/.run ## Start both servers and print where to ask (MODEL=, DEVICE=, API_PORT=, MODEL_PORT=)
+	@[ "$(TORCH)" = auto ] || PYTHON=$(PY) bash scripts/install_torch.sh
 	@MODEL="$(MODEL)" MODEL_HOST_DEVICE="$(DEVICE)" exec $(PY) scripts/run.py --api-port "$(API_PORT)" --model-port "$(MODEL_PORT)"
 
 test: $(VENV)/.test ## Run every test that needs no cluster
 	@$(PY) -m pytest -m "not e2e" $(PYTEST_ARGS)
 
-check: $(VENV)/.check ## Format, lint, types, import rules, charts, Dockerfiles
+check: $(VENV)/.check check-page ## Format, lint, types, import rules, charts, Dockerfiles, the page
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/mypy
@@ -76,6 +84,22 @@ format: $(VENV)/.check ## Write the code in the project's format
 openapi: $(VENV)/.run ## Write both OpenAPI documents to docs/openapi/
 	@$(PY) -m model.openapi
 	@$(PY) -m api openapi
+
+dashboards: $(VENV)/.run ## Write the Grafana dashboards that the charts carry
+	@$(PY) -m scripts.dashboards
+
+page: web/node_modules/.package-lock.json ## Build the chat page from web/ into api/page/ (needs Node 20 or newer)
+	@cd web && npm run --silent types && npm run --silent build
+
+check-page: ## Check that the built page in the repository is what web/ builds (where Node is)
+	@bash scripts/check_page.sh
+
+test-tools: $(VENV)/.test ## Install Redis, Prometheus and Chromium, which the tests drive
+	@PYTHON="$(PY)" bash scripts/install_test_tools.sh
+
+web/node_modules/.package-lock.json: web/package.json web/package-lock.json
+	@cd web && npm ci --silent --no-audit --no-fund
+	@touch $@
 
 demo-model: $(VENV)/.run ## Train the bundled demo model again (up to an hour on two cores)
 	@$(PY) -m model.demo.train
@@ -91,6 +115,10 @@ bench-peers: $(VENV)/.bench ## The same with vLLM and llama.cpp, installed apart
 	@PYTHON=$(PY) bash bench/peers/install_llama_cpp.sh .cache/bench/peers
 	@$(PY) -m bench run --peers $(BENCH_ARGS)
 
+bench-api: $(VENV)/.bench ## Measure the API server, beside LiteLLM, installed apart (BENCH_ARGS=)
+	@PYTHON=$(PY) bash bench/peers/install_litellm.sh .cache/bench/peers
+	@$(PY) -m bench api $(BENCH_ARGS)
+
 # ---- on a cluster -----------------------------------------------------------------------------
 cluster: ## Make the kind cluster with KServe and what it needs
 	@bash k8s/cluster.sh up
@@ -101,12 +129,20 @@ cluster-down: ## Remove the kind cluster and everything in it
 images: ## Build both images and load each into the nodes that run it
 	@bash k8s/images.sh
 
+package: $(VENV)/.package ## Both charts as archives, both images' bills of materials, their versions (build/package/)
+	@bash k8s/images.sh build
+	@$(PY) -m scripts.package
+
 deploy: ## Install both charts into the namespace NAMESPACE=qna
 	@bash k8s/deploy.sh
 
+smoke: ## Ask an installation everything that it has to answer (URL=, API_KEY=)
+	@bash k8s/smoke.sh "$(URL)" $(SMOKE_ARGS)
+
 e2e: export METRICS_SERVER = 1
+e2e: export KEDA = 1
 e2e: $(VENV)/.test cluster images ## From nothing: cluster, images, charts, cluster tests and a report
 	@$(PY) -m pytest -m e2e tests/e2e $(PYTEST_ARGS)
 
 clean: ## Remove what the targets above have made here (not your chats in data/)
-	@rm -rf $(VENV) build reports .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@rm -rf $(VENV) web/node_modules build reports .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

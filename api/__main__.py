@@ -1,5 +1,5 @@
-"""`python -m api [serve|migrate|openapi]`: the only place that touches arguments, signals and
-exit codes.
+"""`python -m api [serve|migrate|purge|openapi|settings|keys]`: the only place that touches
+arguments, signals and exit codes.
 
 Drain: SIGTERM turns `/readyz` to 503 at once. The listener stays open and requests are still
 answered, with `Connection: close`, because others learn only little by little that this process
@@ -9,6 +9,7 @@ second signal ends it at once.
 """
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -23,13 +24,21 @@ import uvicorn
 
 from api import logs
 from api.app import create_app, make_store
-from api.context import Lifecycle
 from api.history import StoreError
+from api.history.retention import oldest_ms
+from api.http_protocol import HttpProtocol
+from api.keys import cli
+from api.lifecycle import Lifecycle
 from api.metrics import Metrics
-from api.settings import Settings, SettingsError, read
+from api.settings import Settings, SettingsError
+from api.settings_sources import read
 
 logger = logging.getLogger("api")
 DOCUMENT = Path("docs/openapi/api-server.json")
+SEND_BUFFER = 128 * 1024
+# After that the kernel lets go of an answer that nobody takes, also when nothing else holds it: who
+# is away, as on a train, has so long.
+UNTAKEN_S = 30.0
 # What aborted requests get to say goodbye and to store their turns.
 FAREWELL_S = 5
 
@@ -77,6 +86,11 @@ def bind(settings: Settings) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Of each connection: the kernel would take megabytes for a client that does not read.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            untaken_ms = int(UNTAKEN_S * 1000)
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, untaken_ms)
         listener.bind((settings.host, settings.port))
         listener.listen(2048)
     except OSError as error:
@@ -99,6 +113,9 @@ async def serve(settings: Settings) -> None:
         listener.close()
         await parts.store.close()
         raise
+    # What is there now stays: the collector need not look through all of it again and again.
+    gc.collect()
+    gc.freeze()
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -107,6 +124,7 @@ async def serve(settings: Settings) -> None:
         timeout_keep_alive=30,
         timeout_graceful_shutdown=FAREWELL_S,
         lifespan="on",
+        http=HttpProtocol,
         ws="none",
     )
     host, port = listener.getsockname()[:2]
@@ -115,7 +133,7 @@ async def serve(settings: Settings) -> None:
         logging.INFO,
         "listening",
         address=f"http://{host}:{port}",
-        model_host=settings.model_host_url,
+        model_host=settings.models_file or settings.model_host_url,
         max_in_flight=settings.max_in_flight,
         request_timeout_s=settings.request_timeout_s,
         drain_timeout_s=settings.drain_timeout_s,
@@ -133,6 +151,19 @@ async def migrate(settings: Settings) -> None:
         await store.close()
 
 
+async def purge(settings: Settings, *, dry_run: bool) -> None:
+    store = make_store(settings, Metrics())
+    try:
+        await store.open()
+        purged = await store.purge(oldest_ms(settings.retention_days), dry_run=dry_run)
+    finally:
+        await store.close()
+    print(
+        f"{'would purge' if dry_run else 'purged'}: {purged.chats} chats with {purged.turns} turns,"
+        f" {purged.keys} idempotency keys"
+    )
+
+
 def write_openapi() -> None:
     document = create_app(Settings()).openapi()
     DOCUMENT.parent.mkdir(parents=True, exist_ok=True)
@@ -142,12 +173,22 @@ def write_openapi() -> None:
 
 def main(argv: list[str]) -> int:
     try:
-        command, settings = read(os.environ, argv)
-        logs.configure(settings.log_level, settings.log_format)
+        if argv[:1] == ["keys"]:
+            print(cli.run(os.environ, argv[1:]))
+            return 0
+        given = read(os.environ, argv)
+        command, settings = given.command, given.settings
+        logs.configure(settings.log_level, settings.log_format, access=settings.access_log == "on")
+        if "--dry-run" in argv and command != "purge":
+            raise SettingsError("--dry-run: only purge takes it")
         if command == "openapi":
             write_openapi()
+        elif command == "settings":
+            print("\n".join(given.lines()))
         elif command == "migrate":
             asyncio.run(migrate(settings))
+        elif command == "purge":
+            asyncio.run(purge(settings, dry_run="--dry-run" in argv))
         else:
             uvicorn_loop = uvicorn.Config("", log_config=None).get_loop_factory()
             with asyncio.Runner(loop_factory=uvicorn_loop) as runner:

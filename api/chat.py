@@ -5,12 +5,12 @@
 
 An answer reaches the client only after it is committed, a stream's last event too. Whatever goes
 wrong in between, the turn is ended as `failed` (nothing was said) or `interrupted` (the client
-left, or the answer broke off), so that no question stands in a later prompt without its answer.
+left, or the answer broke off), so that no question stands in a later prompt without its answer. A
+question that the model host was too busy for, or not there for, is withdrawn.
 """
 
 import asyncio
 import logging
-import time
 import uuid
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
@@ -18,22 +18,31 @@ from typing import Any
 
 import orjson
 
-from api import logs
+from api import idempotency, logs
 from api.context import Call
 from api.errors import ApiError, ChatBusy, HostRefusal, UpstreamError
-from api.history import ChatStore, LeaseLost, PastTurn, StartedTurn, TurnOutcome, TurnStatus
+from api.history import (
+    ChatStore,
+    LeaseLost,
+    Once,
+    PastTurn,
+    StartedTurn,
+    StoredAnswer,
+    TurnOutcome,
+    TurnStatus,
+)
+from api.idempotency import DETAILS
+from api.keys.salt import cache_salt
 from api.metrics import Metrics
-from api.schemas import ChatItem
+from api.schemas import AnswerOptions, ChatItem
 from api.settings import Settings
 from api.trimming import fewer, own_tokens, turns_that_fit
-from api.upstream import ModelHost, UpstreamReply, UpstreamStream
+from api.upstream import Catalogue, ModelHost, UpstreamReply, UpstreamStream, Wanted
 
 logger = logging.getLogger("api.chat")
 GENERATE = "/generate"
-DETAILS = ("finish_reason", "usage", "timing")
-CONTEXT_FRESH_S = 60.0
-# Until tenants come, every chat has the same owner.
-NOBODY = ""
+# Nothing was done, and the same question may come again: no turn to keep.
+REFUSED = frozenset({429, 503})
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +56,11 @@ class Conversation:
     """A begun turn and what was sent for it."""
 
     turn: StartedTurn
-    query: ChatItem
+    options: AnswerOptions
     call: Call
     sent: tuple[PastTurn, ...] = ()
     ended: bool = False
+    served_by: str | None = None
     pieces: list[str] = field(default_factory=list)
 
     @property
@@ -67,14 +77,21 @@ class Conversation:
         for past in self.sent:
             messages.append({"role": "user", "content": past.user_prompt})
             messages.append({"role": "assistant", "content": past.response})
-        messages.append({"role": "user", "content": self.query.user_prompt})
-        body = self.query.sampling() | {
+        messages.append({"role": "user", "content": self.turn.user_prompt})
+        body = self.options.sampling() | {
             "chat_id": self.turn.chat_id,
             "messages": messages,
             "details": True,
             "stream": stream,
         }
+        if salt := cache_salt(self.call.caller):
+            body["cache_salt"] = salt
         return orjson.dumps(body)
+
+    @property
+    def wanted(self) -> Wanted:
+        """A chat stays with the replica that holds its beginning."""
+        return Wanted(self.options.model, affinity=self.turn.chat_id)
 
     def headers(self) -> dict[str, str]:
         return {"X-History-Turns-Dropped": str(self.dropped)}
@@ -85,14 +102,18 @@ class Conversation:
 
 class ChatService:
     def __init__(
-        self, settings: Settings, store: ChatStore, host: ModelHost, metrics: Metrics
+        self,
+        settings: Settings,
+        store: ChatStore,
+        host: ModelHost,
+        models: Catalogue,
+        metrics: Metrics,
     ) -> None:
         self._settings = settings
         self._store = store
         self._host = host
         self._metrics = metrics
-        self._context: int | None = None
-        self._context_until = 0.0
+        self._models = models
         self._endings: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
@@ -102,27 +123,48 @@ class ChatService:
 
     async def answer(self, query: ChatItem, call: Call) -> Answer:
         talk = await self.begin(query, call)
+        assert isinstance(talk, Conversation), "without a key there is nothing to replay"
+        return await self.complete(talk)
+
+    async def complete(self, talk: Conversation) -> Answer:
         try:
             reply = await self._ask(talk)
-            body, outcome = self._understood(talk, reply.body)
+            headers = reply.headers | talk.headers()
+            body, outcome = self._understood(talk, reply.body, headers)
             await self.end(talk, outcome)
         except BaseException as error:
             await self.give_up(talk, error)
             raise
-        return Answer(body, reply.headers | talk.headers())
+        return Answer(body, headers)
 
     # ---- beginning and ending -------------------------------------------------------------------
 
-    async def begin(self, query: ChatItem, call: Call) -> Conversation:
+    async def begin(
+        self, query: ChatItem, call: Call, once: Once | None = None
+    ) -> Conversation | StoredAnswer:
         turn = await self._store.begin_turn(
-            NOBODY,
+            call.caller.tenant,
             query.chat_id or str(uuid.uuid4()),
             user_prompt=query.user_prompt,
             system_prompt=query.system_prompt,
             request_id=call.request_id,
             max_past=self._settings.max_history_turns,
+            once=once,
         )
-        return Conversation(turn, query, call)
+        return turn if isinstance(turn, StoredAnswer) else Conversation(turn, query, call)
+
+    async def begin_again(
+        self, chat_id: str, options: AnswerOptions, call: Call, once: Once | None = None
+    ) -> Conversation | StoredAnswer:
+        """The chat's last question, for another answer."""
+        turn = await self._store.begin_again(
+            call.caller.tenant,
+            chat_id,
+            request_id=call.request_id,
+            max_past=self._settings.max_history_turns,
+            once=once,
+        )
+        return turn if isinstance(turn, StoredAnswer) else Conversation(turn, options, call)
 
     async def end(self, talk: Conversation, outcome: TurnOutcome) -> None:
         """Commit the ending, also when the request is cancelled meanwhile."""
@@ -130,6 +172,9 @@ class ChatService:
             return
         talk.ended = True
         await self._to_the_end(self._store.end_turn(talk.turn, outcome))
+        if talk.call.charge is not None and outcome.prompt_tokens is not None:
+            names = ("prompt_tokens", "completion_tokens", "cached_tokens")
+            talk.call.charge.used({name: getattr(outcome, name) for name in names}, talk.served_by)
 
     async def _to_the_end(self, ending: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(ending)
@@ -154,6 +199,7 @@ class ChatService:
             status=TurnStatus.INTERRUPTED if cut else TurnStatus.FAILED,
             response=text or None,
             error_code=code,
+            withdrawn=not cut and isinstance(error, ApiError) and error.http_status in REFUSED,
         )
         try:
             await self.end(talk, outcome)
@@ -173,25 +219,34 @@ class ChatService:
         await self._choose_turns(talk)
         while True:
             try:
-                return await self._host.request(
-                    "POST", GENERATE, talk.call, talk.request(stream=False)
+                reply = await self._host.request(
+                    "POST", GENERATE, talk.call, talk.request(stream=False), talk.wanted
                 )
+                talk.served_by = reply.model
+                return reply
             except HostRefusal as refusal:
                 self._send_fewer(talk, refusal)
 
     async def ask_stream(self, talk: Conversation) -> UpstreamStream:
+        if talk.call.charge is not None:
+            talk.call.charge.streams(None)
         await self._choose_turns(talk)
         while True:
             try:
-                return await self._host.stream(GENERATE, talk.call, talk.request(stream=True))
+                upstream = await self._host.stream(
+                    GENERATE, talk.call, talk.request(stream=True), wanted=talk.wanted
+                )
+                talk.served_by = upstream.model
+                return upstream
             except HostRefusal as refusal:
                 self._send_fewer(talk, refusal)
 
     async def _choose_turns(self, talk: Conversation) -> None:
-        context = await self._context_length(talk.call) if talk.turn.past else None
-        query = talk.query
-        asked = f"{talk.turn.system_prompt or ''}{query.user_prompt}"
-        talk.keep(turns_that_fit(talk.turn.past, asked, query.max_tokens, context))
+        context = None
+        if talk.turn.past:
+            context = await self._models.context_length(talk.options.model, talk.call)
+        asked = f"{talk.turn.system_prompt or ''}{talk.turn.user_prompt}"
+        talk.keep(turns_that_fit(talk.turn.past, asked, talk.options.max_tokens, context))
         self._metrics.turns_dropped.inc(talk.dropped)
 
     def _send_fewer(self, talk: Conversation, refusal: HostRefusal) -> None:
@@ -202,41 +257,32 @@ class ChatService:
         before = len(talk.sent)
         talk.keep(fewer(before))
         self._metrics.turns_dropped.inc(before - len(talk.sent))
-        self._context_until = 0.0
-
-    async def _context_length(self, call: Call) -> int | None:
-        """The model's context, as the host says it; None when it does not say."""
-        if time.monotonic() < self._context_until:
-            return self._context
-        try:
-            reply = await self._host.request("GET", "/openai/v1/models", call)
-            self._context = int(orjson.loads(reply.body)["data"][0]["max_model_len"])
-            self._context_until = time.monotonic() + CONTEXT_FRESH_S
-        except (ApiError, ValueError, KeyError, IndexError, TypeError):
-            # Not knowing it costs at most a refusal by the host, which is handled.
-            logger.debug("the model's context length is not known")
-        return self._context
+        self._models.forget()
 
     # ---- understanding --------------------------------------------------------------------------
 
-    def _understood(self, talk: Conversation, body: bytes) -> tuple[dict[str, Any], TurnOutcome]:
+    def _understood(
+        self, talk: Conversation, body: bytes, headers: dict[str, str]
+    ) -> tuple[dict[str, Any], TurnOutcome]:
         try:
             data = orjson.loads(body)
         except orjson.JSONDecodeError as error:
             raise UpstreamError("The model host's answer is not JSON") from error
-        return self.client_answer(talk, data), self.outcome(talk, data)
+        return self.client_answer(talk, data), self.outcome(talk, data, headers)
 
     def client_answer(self, talk: Conversation, data: Any) -> dict[str, Any]:
         if not isinstance(data, dict) or not isinstance(data.get("response"), str):
             raise UpstreamError("The model host's answer has no response")
         answer: dict[str, Any] = {"chat_id": talk.turn.chat_id, "response": data["response"]}
-        if talk.query.details:
+        if talk.options.details:
             answer |= {key: data.get(key) for key in DETAILS} | {"history": talk.history()}
         if "logprobs" in data:
             answer["logprobs"] = data["logprobs"]
         return answer
 
-    def outcome(self, talk: Conversation, data: dict[str, Any]) -> TurnOutcome:
+    def outcome(
+        self, talk: Conversation, data: dict[str, Any], headers: dict[str, str]
+    ) -> TurnOutcome:
         usage = data.get("usage")
         counts = usage if isinstance(usage, dict) else {}
         prompt, completion, cached = (
@@ -253,6 +299,7 @@ class ChatService:
             completion_tokens=completion,
             cached_tokens=cached,
             own_tokens=own_tokens(prompt or 0, completion or 0, talk.sent),
+            rest=idempotency.rest_of(data, talk.history(), headers),
         )
 
 

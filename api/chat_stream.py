@@ -9,16 +9,13 @@ from typing import Any
 import orjson
 
 from api.chat import ChatService, Conversation
-from api.context import Call
 from api.errors import ApiError, UpstreamError
-from api.schemas import ChatItem
 from api.sse import DONE, Write, encode, parse
-from api.upstream import UpstreamEvents, UpstreamStream, stream_error
+from api.upstream import SERVED_BY, UpstreamEvents, UpstreamStream, stream_error
 
 
-async def open_stream(service: ChatService, query: ChatItem, call: Call) -> "ChatStream":
+async def open_stream(service: ChatService, talk: Conversation) -> "ChatStream":
     """Returns once the first event is there, so that a refusal is still a status."""
-    talk = await service.begin(query, call)
     try:
         upstream = await service.ask_stream(talk)
     except BaseException as error:
@@ -40,11 +37,16 @@ class ChatStream:
         self._service = service
         self._talk = talk
         self._events = UpstreamEvents(upstream)
+        self._served_by = {
+            name: value for name, value in upstream.headers.items() if name == SERVED_BY
+        }
         self._finished = False
+        if talk.call.charge is not None:
+            talk.call.charge.streams(talk.served_by)
 
     @property
     def headers(self) -> dict[str, str]:
-        return self._talk.headers()
+        return self._talk.headers() | self._served_by
 
     async def first(self) -> None:
         await self._events.first()
@@ -62,6 +64,8 @@ class ChatStream:
 
     async def aclose(self, error: BaseException | None = None) -> None:
         await self._events.aclose()
+        if self._talk.call.charge is not None:
+            self._talk.call.charge.pieces = len(self._talk.pieces)
         await self._service.give_up(self._talk, error)
 
     async def _pass_on(self, event: bytes, write: Write) -> None:
@@ -84,7 +88,7 @@ class ChatStream:
     async def _finish(self, data: dict[str, Any], write: Write) -> None:
         service, talk = self._service, self._talk
         service.client_answer(talk, data)
-        await service.end(talk, service.outcome(talk, data))
-        extra = {"history": talk.history()} if talk.query.details else {}
+        await service.end(talk, service.outcome(talk, data, self.headers))
+        extra = {"history": talk.history()} if talk.options.details else {}
         await write(encode(data | {"chat_id": talk.turn.chat_id} | extra))
         self._finished = True

@@ -4,15 +4,17 @@ Lives on the event loop only. `Call` is the part that goes to the model host.
 """
 
 import asyncio
+import os
 import re
 import time
-import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from starlette.types import Scope
 
-from api.errors import DeadlineExceeded
+from api.errors import ApiError, DeadlineExceeded
+from api.keys.records import NOBODY, Caller
 
 SCOPE_KEY = "qna.context"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}\Z")
@@ -20,7 +22,32 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}\Z")
 
 def request_id_from(value: str | None) -> str:
     """The caller's id when it is a plain token, else a new one: ids reach logs and headers."""
-    return value if value and _REQUEST_ID.match(value) else uuid.uuid4().hex
+    return value if value and _REQUEST_ID.match(value) else os.urandom(16).hex()
+
+
+class Charge(Protocol):
+    """What a call costs, as far as those who answer it know it (api.meter)."""
+
+    pieces: int | None
+    """How many pieces of a stream the client was sent."""
+
+    @property
+    def tokens(self) -> int:
+        """Of prompt and answer, as reserved."""
+
+    def sent(self) -> None: ...
+
+    def not_sent(self) -> None: ...
+
+    def streams(self, model: str | None) -> None: ...
+
+    def used(self, usage: Any, model: str | None = None) -> None: ...
+
+    def failed(self) -> None: ...
+
+    def nothing(self) -> None: ...
+
+    async def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +56,8 @@ class Call:
 
     request_id: str
     deadline: float
+    caller: Caller = NOBODY
+    charge: Charge | None = None
 
     def remaining(self) -> float:
         """Seconds left; raises when there are none."""
@@ -47,57 +76,50 @@ class RequestContext:
     ended: bool = False
     first_event: float | None = None
     error_code: str | None = None
-    aborted: asyncio.Future[str] = field(
-        default_factory=lambda: asyncio.get_running_loop().create_future()
-    )
+    caller: Caller = NOBODY
+    refusal: ApiError | None = None
+    """What the request is answered with once its body has been read away."""
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    """Of the answer, whatever it is."""
+    charges: list[Charge] = field(default_factory=list)
+    abort_reason: str | None = None
+    task: "asyncio.Task[Any] | None" = None
+    """What an abort cancels, while there is something to cancel."""
     cleanups: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+
+    async def settle(self) -> None:
+        """Close every charge; again is harmless, and one that fails keeps no other open."""
+        failed: list[Exception] = []
+        for charge in self.charges:
+            try:
+                await charge.close()
+            except Exception as error:  # noqa: BLE001  # raised below
+                failed.append(error)
+        if failed:
+            raise failed[0]
+
+    def let_go(self) -> None:
+        """Of what refers back to it: a circle would be left to the garbage collector, whose rounds
+        keep every other request waiting.
+        """
+        self.charges.clear()
+        self.cleanups.clear()
+        self.refusal = None
 
     def abort(self, reason: str) -> None:
         """End the request: "client" when nobody listens any more, "draining" when time is up."""
-        if not self.aborted.done():
-            self.aborted.set_result(reason)
-
-    @property
-    def abort_reason(self) -> str | None:
-        return self.aborted.result() if self.aborted.done() else None
+        if self.abort_reason is None:
+            self.abort_reason = reason
+            if self.task is not None:
+                self.task.cancel()
 
     def call(self, limit_s: float, *wanted_s: float | None) -> Call:
         """A caller may shorten the server's own limit, not exceed it."""
         named = [wanted for wanted in wanted_s if wanted is not None]
-        return Call(self.request_id, self.started + min([limit_s, *named]))
+        return Call(self.request_id, self.started + min([limit_s, *named]), self.caller)
 
 
 def context_of(scope: Scope) -> RequestContext:
     context = scope[SCOPE_KEY]
     assert isinstance(context, RequestContext)
     return context
-
-
-class Lifecycle:
-    """Serving or draining, and which requests run."""
-
-    def __init__(self, max_in_flight: int) -> None:
-        self.draining = False
-        self.running: set[RequestContext] = set()
-        self._limit = max_in_flight
-        self._slots = 0
-
-    def admit(self, count: int = 1) -> int:
-        """Take slots for so many questions, 0 when they are not there. One that is larger than
-        the whole limit gets all of it, when nothing else runs, rather than never."""
-        count = min(count, self._limit)
-        if self._slots + count > self._limit:
-            return 0
-        self._slots += count
-        return count
-
-    def release(self, count: int) -> None:
-        self._slots -= count
-
-    @property
-    def slots_taken(self) -> int:
-        return self._slots
-
-    def abort_all(self, reason: str) -> None:
-        for context in list(self.running):
-            context.abort(reason)

@@ -13,21 +13,33 @@ from typing import Any
 
 import orjson
 
+from api import tracing
+
 FIELDS = "fields"
 
 
 def event(logger: logging.Logger, level: int, message: str, **values: Any) -> None:
     """Log `message` with named values, which the JSON form keeps apart from the text."""
-    logger.log(level, message, extra={FIELDS: values})
+    if logger.isEnabledFor(level):
+        # Not by `logger.log`, which walks the stack for a line number that nobody sees.
+        extra = {FIELDS: values}
+        logger.handle(logger.makeRecord(logger.name, level, "", 0, message, (), None, extra=extra))
 
 
 def frames_of(error: BaseException) -> list[str]:
     stack = traceback.extract_tb(error.__traceback__)[-12:]
-    return [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in stack]
+    return [f"{_short(frame.filename)}:{frame.lineno} {frame.name}" for frame in stack]
+
+
+def _short(path: str) -> str:
+    """The file in its folder: a dozen whole paths would be half of what a request may log."""
+    return "/".join(path.split("/")[-2:])
 
 
 def _values(record: logging.LogRecord) -> dict[str, Any]:
     values = dict(getattr(record, FIELDS, {}))
+    if trace_id := tracing.current().trace_id:
+        values["trace_id"] = trace_id
     if record.exc_info and record.exc_info[1]:
         values["exception"] = type(record.exc_info[1]).__name__
         values["frames"] = frames_of(record.exc_info[1])
@@ -54,13 +66,14 @@ class TextFormatter(logging.Formatter):
         return f"{when} {record.levelname.lower():7} {text} {values}".rstrip()
 
 
-def configure(level: str, form: str) -> None:
-    """Send the whole process's log to standard error in one form."""
+def configure(level: str, form: str, *, access: bool = True) -> None:
+    """Send the whole process's log to standard error in one form; `access`: a line per request."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     # These write a line per request with its address, which our own access log already does.
-    for name in ("httpx", "httpcore", "alembic", "uvicorn.access"):
+    for name in ("httpx", "httpcore", "alembic", "uvicorn.access", "urllib3"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("api.access").setLevel(logging.NOTSET if access else logging.WARNING)

@@ -1,39 +1,29 @@
 """The layers around every route, as plain ASGI. From the outside in:
 
-    RequestScope   request id, access log, metrics, the answer when nothing else answered
-    BodyReader     the whole body is read before anything is answered; size and time limits
-    Supervisor     bound on requests in flight; ends the work when the client
-                   leaves or a drain runs out
-
-Reading the body first is not a nicety: proxies that share connections cut other answers when a
-server answers early (KServe's agent does).
+RequestScope   request id, access log, metrics, the answer when nothing else answered
+Gate           asks for a key (api.keys.gate); or, without keys, HostNames (api.host_names)
+BodyReader     the whole body is read before anything is answered (api.body_reader)
+Supervisor     bound on requests in flight; ends the work when the client
+               leaves or a drain runs out
 """
 
 import asyncio
 import logging
 import time
-from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import logs
-from api.context import SCOPE_KEY, Lifecycle, RequestContext, context_of, request_id_from
-from api.errors import (
-    ApiError,
-    BodyTooLarge,
-    Draining,
-    InternalError,
-    Overloaded,
-    RequestTimedOut,
-    UnsupportedMediaType,
-)
+from api.context import SCOPE_KEY, RequestContext, context_of, request_id_from
+from api.errors import ApiError, Draining, InternalError, Overloaded
+from api.lifecycle import Lifecycle
+from api.loops import attempt
 from api.metrics import Metrics
 from api.sse import MEDIA_TYPE, end_with_error
+from api.tracing import Tracing, current, entered
 
 logger = logging.getLogger("api.access")
-PROBES = frozenset({"/livez", "/readyz", "/metrics"})
-# Beyond the limit this much more is read and thrown away, so that the refusal reaches the client.
-DISCARD_FACTOR = 8
+PROBES = frozenset({"/livez", "/readyz", "/metrics", "/load"})
 
 
 def header(scope: Scope, name: bytes) -> str | None:
@@ -55,15 +45,22 @@ async def send_error(
 
 
 class RequestScope:
-    def __init__(self, app: ASGIApp, lifecycle: Lifecycle, metrics: Metrics) -> None:
+    def __init__(
+        self, app: ASGIApp, lifecycle: Lifecycle, metrics: Metrics, tracing: Tracing
+    ) -> None:
         self.app = app
         self._lifecycle = lifecycle
         self._metrics = metrics
+        self._tracing = tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        with entered(self._tracing.begin(scope)):
+            await self._serve(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         context = RequestContext(request_id_from(header(scope, b"x-request-id")))
         scope[SCOPE_KEY] = context
         send = self._observed(context, send)
@@ -83,10 +80,13 @@ class RequestScope:
             )
             await self._answer_bug(context, scope, receive, send)
         finally:
-            for cleanup in context.cleanups:
-                await cleanup()
-            self._lifecycle.running.discard(context)
-            self._record(context, scope, probe)
+            try:
+                for ending in (*context.cleanups, context.settle):
+                    await attempt(ending, logger, "a request was not cleaned up")
+            finally:
+                self._lifecycle.running.discard(context)
+                self._record(context, scope, probe)
+                context.let_go()
 
     async def _answer_bug(
         self, context: RequestContext, scope: Scope, receive: Receive, send: Send
@@ -104,6 +104,9 @@ class RequestScope:
                 if context.streaming and context.first_event is None and message.get("body"):
                     context.first_event = time.monotonic()
                 context.ended = context.ended or not message.get("more_body", False)
+                if context.ended:
+                    # Whoever has the whole answer finds everything settled.
+                    await context.settle()
             await send(message)
 
         return observed
@@ -121,16 +124,20 @@ class RequestScope:
                 key == b"connection" and not self._lifecycle.draining
             ):
                 kept.append((key, value))
-        message["headers"] = kept + own
+        message["headers"] = kept + own + context.headers
 
     def _record(self, context: RequestContext, scope: Scope, probe: bool) -> None:
         route = getattr(scope.get("route"), "path", "unmatched")
         seconds = time.monotonic() - context.started
         outcome = self._outcome(context)
-        self._metrics.requests.labels(route, outcome).inc()
-        self._metrics.duration.labels(route).observe(seconds)
+        requests, duration = self._metrics.of_request(route, outcome)
+        requests.inc()
+        duration.observe(seconds)
+        first_event_s = None
         if context.first_event is not None:
-            self._metrics.first_event.labels(route).observe(context.first_event - context.started)
+            first_event_s = context.first_event - context.started
+            self._metrics.first_event.labels(route).observe(first_event_s)
+        current().end(route, context.status, outcome, first_event_s)
         logs.event(
             logger,
             logging.DEBUG if probe else logging.INFO,
@@ -141,6 +148,7 @@ class RequestScope:
             status=context.status,
             outcome=outcome,
             error_code=context.error_code,
+            key_id=context.caller.key_id or None,
             seconds=round(seconds, 4),
         )
 
@@ -153,83 +161,8 @@ class RequestScope:
         return "ok" if context.status < 400 else str(context.status)
 
 
-class BodyReader:
-    def __init__(self, app: ASGIApp, max_bytes: int, timeout_s: float) -> None:
-        self.app = app
-        self._max_bytes = max_bytes
-        self._timeout_s = timeout_s
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                body = await self._read(receive)
-        except TimeoutError:
-            await send_error(RequestTimedOut(), scope, receive, send, close=True)
-            return
-        except BodyTooLarge as error:
-            await send_error(error, scope, receive, send, close=True)
-            return
-        if body is None:
-            context_of(scope).abort("client")
-            return
-        if refusal := self._media_type(scope):
-            await send_error(refusal, scope, receive, send)
-            return
-        await self.app(scope, _Replay(body, receive), send)
-
-    async def _read(self, receive: Receive) -> bytes | None:
-        """The body, or None when the client left before its end."""
-        body = bytearray()
-        seen = 0
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return None
-            chunk = message.get("body", b"")
-            seen += len(chunk)
-            if seen <= self._max_bytes:
-                body += chunk
-            else:
-                body.clear()
-            if not message.get("more_body", False) or seen > self._max_bytes * DISCARD_FACTOR:
-                break
-        if seen > self._max_bytes:
-            raise BodyTooLarge(
-                f"The body is larger than {self._max_bytes} bytes",
-                extra={"limit": self._max_bytes},
-            )
-        return bytes(body)
-
-    @staticmethod
-    def _media_type(scope: Scope) -> ApiError | None:
-        if scope["method"] != "POST":
-            return None
-        kind = (header(scope, b"content-type") or "").split(";")[0].strip().lower()
-        coding = (header(scope, b"content-encoding") or "identity").strip().lower()
-        if kind != "application/json" or coding != "identity":
-            return UnsupportedMediaType()
-        return None
-
-
-class _Replay:
-    """`receive` for the route: the body that was read, then whatever the server says next."""
-
-    def __init__(self, body: bytes, receive: Receive) -> None:
-        self._body: bytes | None = body
-        self._receive = receive
-
-    async def __call__(self) -> Message:
-        if self._body is not None:
-            body, self._body = self._body, None
-            return {"type": "http.request", "body": body, "more_body": False}
-        return await self._receive()
-
-
 class Supervisor:
-    """Runs the route as a task and cancels it when its answer is of no use any more."""
+    """Runs the route and cancels it when its answer is of no use any more."""
 
     def __init__(self, app: ASGIApp, lifecycle: Lifecycle, metrics: Metrics) -> None:
         self.app = app
@@ -240,36 +173,41 @@ class Supervisor:
         if scope["type"] != "http" or scope["method"] != "POST":
             await self.app(scope, receive, send)
             return
-        slots = self._lifecycle.admit()
-        if not slots:
+        await self._supervise(scope, receive, send)
+
+    async def _in_turn(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._lifecycle.enter()
+        except Overloaded as error:
             self._metrics.rejected.labels("in_flight").inc()
-            await send_error(Overloaded(retry_after_s=1), scope, receive, send)
+            await send_error(error, scope, receive, send)
             return
         self._metrics.in_flight.inc()
         try:
-            await self._supervise(scope, receive, send)
+            await self.app(scope, receive, send)
         finally:
-            self._lifecycle.release(slots)
+            self._lifecycle.release(1)
             self._metrics.in_flight.dec()
 
     async def _supervise(self, scope: Scope, receive: Receive, send: Send) -> None:
         context = context_of(scope)
         body = await receive()
-        route = asyncio.ensure_future(self.app(scope, _only(body), send))
+        task = asyncio.current_task()
+        assert task is not None
         watcher = asyncio.ensure_future(_watch(receive, context))
         try:
-            waits: set[asyncio.Future[Any]] = {route, context.aborted}
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            if context.abort_reason is None:
+                context.task = task
+                await self._in_turn(scope, _only(body), send)
+                # An abort that raced with the last byte changes nothing.
+                return
+        except asyncio.CancelledError:
+            # Also when the server itself cancels this request, which is then not ours to answer.
+            if context.abort_reason is None or task.uncancel():
+                raise
         finally:
+            context.task = None
             watcher.cancel()
-            if not route.done():
-                # Here for an abort, and when the server itself cancels this request.
-                route.cancel()
-                await asyncio.wait({route})
-        if not route.cancelled():
-            # An abort that raced with the last byte changes nothing.
-            route.result()
-            return
         await self._after_abort(context, scope, receive, send)
 
     async def _after_abort(

@@ -1,35 +1,42 @@
-"""The bodies that clients send and get: shapes, bounds and how a wrong one is named.
+"""The bodies that clients send and get: shapes and bounds (a wrong one is named by api.validation).
 
 The rules for sampling fields are the model host's, written a second time because the two processes
-share no code; tests/contract holds them together. Validation never quotes what it refuses.
+share no code; tests/contract holds them together.
 """
 
-import re
-from typing import Annotated, Any, Literal, TypeVar
+import unicodedata
+from typing import Annotated, Any, Literal
 
-import orjson
 from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
     PlainValidator,
-    ValidationError,
     WithJsonSchema,
 )
-from pydantic_core import ErrorDetails, PydanticCustomError
-
-from api.errors import InvalidRequest
+from pydantic_core import PydanticCustomError
 
 MAX_BATCH = 64
 MAX_TIMEOUT_MS = 3_600_000
-_DIGITS = re.compile(r"[0-9]{1,7}")
-_NAME = re.compile(r"[A-Za-z0-9_.\-]{1,64}\Z")
 
 
 def _no_nul(text: str) -> str:
     if "\0" in text:
         raise PydanticCustomError("nul", "must not hold a NUL character")
+    return text
+
+
+def _no_controls(text: str) -> str:
+    if any(unicodedata.category(char) == "Cc" for char in text):
+        raise PydanticCustomError("controls", "must not hold control characters")
+    return text
+
+
+def _not_a_step(text: str) -> str:
+    """Browsers take these out of an address, percent-encoded or not."""
+    if text in (".", ".."):
+        raise PydanticCustomError("step", "must be something else than . and ..")
     return text
 
 
@@ -68,32 +75,41 @@ _STOP_SCHEMA = {
 }
 
 Text = Annotated[str, AfterValidator(_no_nul)]
-ChatId = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_no_nul)]
+ChatId = Annotated[
+    str,
+    Field(min_length=1, max_length=256),
+    AfterValidator(_no_nul),
+    AfterValidator(_not_a_step),
+]
+Title = Annotated[
+    str,
+    Field(min_length=1, max_length=200),
+    AfterValidator(_no_controls),
+    AfterValidator(_not_blank),
+]
 Question = Annotated[str, Field(min_length=1), AfterValidator(_no_nul), AfterValidator(_not_blank)]
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
 
-class ChatItem(_Strict):
-    """One question of a batch."""
+class AnswerOptions(Strict):
+    """How an answer is made and told, whatever the question."""
 
-    chat_id: ChatId | None = Field(None, description="Names the chat; absent: a new one is made.")
-    system_prompt: Text | None = Field(
-        None, description="For this turn and the next ones; absent: the chat's last one."
+    model: Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_no_nul)] | None = (
+        Field(None, description="A model that GET /v1/models lists; absent: the first one.")
     )
-    user_prompt: Question
-    max_tokens: int | None = Field(None, ge=1)
+    max_tokens: int | None = Field(None, ge=1, le=2**31 - 1)
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, gt=0, le=1)
-    top_k: int | None = Field(None, ge=0)
+    top_k: int | None = Field(None, ge=0, le=2**31 - 1)
     min_p: float | None = Field(None, ge=0, le=1)
     seed: int | None = Field(None, ge=0, le=2**63 - 1)
     stop: Annotated[list[str] | None, PlainValidator(_stop), WithJsonSchema(_STOP_SCHEMA)] = None
     presence_penalty: float | None = Field(None, ge=-2, le=2)
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
-    repetition_penalty: float | None = Field(None, gt=0, le=2)
+    repetition_penalty: float | None = Field(None, ge=1e-3, le=2)
     logprobs: int | None = Field(None, ge=0, le=20)
     details: bool | None = Field(
         None, description="Adds finish_reason, usage, timing and history to the answer."
@@ -109,19 +125,55 @@ class ChatItem(_Strict):
 
     def sampling(self) -> dict[str, Any]:
         """The fields that go to the model host as they are."""
-        own = {"chat_id", "system_prompt", "user_prompt", "details", "timeout_ms", "stream"}
-        return self.model_dump(exclude=own, exclude_none=True)
+        question = {"chat_id", "system_prompt", "user_prompt", "model"}
+        form = {"details", "timeout_ms", "stream"}
+        return self.model_dump(exclude=question | form, exclude_none=True)
+
+
+Stream = Annotated[
+    bool | None,
+    Field(description="Answer as server-sent events; so does Accept: text/event-stream."),
+]
+
+
+class ChatItem(AnswerOptions):
+    """One question of a batch."""
+
+    chat_id: ChatId | None = Field(None, description="Names the chat; absent: a new one is made.")
+    system_prompt: Text | None = Field(
+        None, description="For this turn and the next ones; absent: the chat's last one."
+    )
+    user_prompt: Question
 
 
 class ChatQuery(ChatItem):
     """One question."""
 
-    stream: bool | None = Field(
-        None, description="Answer as server-sent events; so does Accept: text/event-stream."
+    stream: Stream = None
+
+
+class RegenerateQuery(AnswerOptions):
+    """How the chat's last question is to be answered again; `{}` asks for nothing special."""
+
+    stream: Stream = None
+
+
+class RenameQuery(Strict):
+    title: Title
+
+
+class BranchQuery(Strict):
+    before: int = Field(
+        ge=0,
+        le=2**63 - 1,
+        description="The new chat gets copies of all complete turns before this position.",
+    )
+    chat_id: ChatId | None = Field(
+        None, description="Names the new chat; absent: a name is made. 409 when there is one."
     )
 
 
-class ChatBatch(_Strict):
+class ChatBatch(Strict):
     """Items are checked one by one when they run, so that only the bad one fails."""
 
     chats: list[Any] = Field(min_length=1, max_length=MAX_BATCH)
@@ -178,7 +230,7 @@ class ChatFailure(BaseModel):
     error: ErrorBody
 
 
-TurnStatus = Literal["pending", "complete", "interrupted", "failed"]
+TurnStatus = Literal["pending", "complete", "interrupted", "failed", "replaced"]
 
 
 class TurnView(BaseModel):
@@ -193,10 +245,21 @@ class TurnView(BaseModel):
     request_id: str
     created_at: str
     finished_at: str | None
+    replaces: int | None = Field(
+        description="The position of the turn that this one is another attempt at; of the two "
+        "one has the status replaced."
+    )
+
+
+class BranchedFrom(BaseModel):
+    chat_id: str
+    position: int
 
 
 class ChatSummary(BaseModel):
     chat_id: str
+    title: str = Field(description="Given by a person, else made from the first question.")
+    branched_from: BranchedFrom | None
     created_at: str
     updated_at: str
     turns: int
@@ -204,7 +267,9 @@ class ChatSummary(BaseModel):
 
 class ChatList(BaseModel):
     chats: list[ChatSummary]
-    next_cursor: str | None = Field(description="Pass as ?cursor= for the next page.")
+    next_cursor: str | None = Field(
+        description="Pass as ?cursor= for the next page; null: this was the last one."
+    )
 
 
 class ChatView(ChatSummary):
@@ -213,59 +278,13 @@ class ChatView(ChatSummary):
     next_cursor: str | None
 
 
-M = TypeVar("M", bound=BaseModel)
-
-
-def parse_json(body: bytes) -> Any:
-    """orjson refuses NaN, infinity, lone surrogates, invalid UTF-8 and nesting without end."""
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        raise InvalidRequest("The body is not valid JSON", code="invalid_json") from None
-
-
-def validate(model: type[M], value: object) -> M:
-    if not isinstance(value, dict):
-        raise InvalidRequest("The body must be a JSON object")
-    try:
-        return model.model_validate(value)
-    except ValidationError as error:
-        raise _named(error.errors(include_url=False, include_input=False)[0]) from None
-
-
-def _named(error: ErrorDetails) -> InvalidRequest:
-    path = error.get("ctx", {}).get("path") or _path(error["loc"])
-    label = path or "a field"
-    if error["type"] == "extra_forbidden":
-        return InvalidRequest(f"{label}: unknown field", code="unknown_field", param=path)
-    if error["type"] == "missing":
-        return InvalidRequest(f"{label}: this field is required", code="missing_field", param=path)
-    text = error["msg"].removeprefix("Input ")
-    return InvalidRequest(f"{label}: {text[:1].lower()}{text[1:]}", param=path)
-
-
-def _path(location: tuple[int | str, ...]) -> str | None:
-    """`("stop", 1)` is `stop[1]`. A name that the client made up is given back only if it is a
-    plain one.
-    """
-    path = ""
-    for part in location:
-        if isinstance(part, int):
-            path += f"[{part}]"
-        elif _NAME.match(part):
-            path += f".{part}" if path else part
-        else:
-            return None
-    return path or None
-
-
-def timeout_header(value: str | None) -> float | None:
-    """`X-Request-Timeout-Ms` in seconds."""
-    if value is None:
-        return None
-    if not (_DIGITS.fullmatch(value) and 1 <= int(value) <= MAX_TIMEOUT_MS):
-        raise InvalidRequest(
-            f"X-Request-Timeout-Ms: must be a whole number from 1 to {MAX_TIMEOUT_MS}",
-            param="X-Request-Timeout-Ms",
-        )
-    return int(value) / 1000
+# Bodies that the OpenAPI document would not know by itself, because routes read them themselves.
+BODIES: tuple[type[BaseModel], ...] = (
+    ChatQuery,
+    ChatBatch,
+    ChatItem,
+    ChatView,
+    RegenerateQuery,
+    RenameQuery,
+    BranchQuery,
+)

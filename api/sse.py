@@ -16,6 +16,18 @@ from starlette.types import Receive, Scope, Send
 from api.context import context_of
 from api.errors import ApiError
 
+# Of each event in a stream, for the OpenAPI document.
+EVENT_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["data"],
+    "properties": {
+        "event": {
+            "type": "string",
+            "description": "`error` for the one that ends a broken stream.",
+        },
+        "data": {"type": "string", "description": "JSON, or `[DONE]`."},
+    },
+}
 DONE = b"data: [DONE]\n\n"
 MEDIA_TYPE = "text/event-stream"
 MAX_EVENT = 4 * 1024 * 1024
@@ -43,6 +55,9 @@ class EventSplitter:
         self._searched = 0
 
     def feed(self, chunk: bytes) -> list[bytes]:
+        if not self._rest and chunk.find(b"\n\n") == len(chunk) - 2 > 0 and b"\r" not in chunk:
+            # One event and no more, as it comes from a model that makes a token at a time.
+            return [chunk]
         data = self._rest + chunk
         events = []
         start = 0

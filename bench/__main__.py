@@ -1,12 +1,13 @@
-"""`python -m bench`: run, report, machine, load. Says what is wrong in one line."""
+"""`python -m bench`: run, report, machine, agreement, load, api. Says what is wrong in one line."""
 
 import argparse
 import json
 import sys
 from pathlib import Path
 
-from bench import load, machine, report
+from bench import agreement, load, machine, report
 from bench.engines import NotForThis, Spec, parse_option
+from bench.hop import cli as api
 from bench.registry import ENGINES, engine_class
 from bench.rounds import Run, child, default_folder, quiet, run
 from bench.suites import OURS, SUITES, Plan, plan
@@ -36,6 +37,10 @@ def _parser() -> argparse.ArgumentParser:
     machines.add_argument("--json", action="store_true")
     machines.set_defaults(do=_machine)
     load.add_arguments(commands.add_parser("load", help="open-loop load on an OpenAI address"))
+    api.add_arguments(commands.add_parser("api", help="the API server, beside LiteLLM"))
+    agreement.add_arguments(
+        commands.add_parser("agreement", help="do rounded numbers choose the same tokens?")
+    )
     one = commands.add_parser("round", help="one engine once, in this process")
     one.add_argument("engine")
     one.add_argument("workload", choices=WORKLOADS)

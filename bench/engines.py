@@ -187,6 +187,16 @@ class OursHttp(OverHttp):
     options = CONFIG_FIELDS
     path = "/openai/v1/completions"
 
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        async with super().running():
+            yield
+            metrics = self.url.removesuffix(self.path) + "/metrics"
+            async with self.client.get(metrics) as response:
+                lines = (await response.text()).splitlines()
+            lag = next(line for line in lines if line.startswith("qna_event_loop_lag_seconds "))
+            self.facts["loop_lag_ms"] = round(float(lag.split()[1]) * 1000, 1)
+
     def server(self, port: int, folder: Path) -> ServerProcess:
         flags = {
             **our_config(self.workload, self.given),

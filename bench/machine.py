@@ -46,8 +46,11 @@ def describe() -> dict[str, Any]:
 def measure() -> dict[str, Any]:
     import torch
 
+    from model.kernels import pool
+
+    pool.set_threads(torch.get_num_threads())
     products: dict[str, dict[str, float]] = {}
-    for name, make in {**_kinds()}.items():
+    for name, make in _kinds().items():
         try:
             products[name] = {str(rows): _rate(make, rows) for rows in ROWS}
         except RuntimeError:
@@ -96,16 +99,25 @@ def _kinds() -> dict[str, Callable[[Any, int], Callable[[], Any]]]:
     """Name → from a float32 weight and a number of rows to one product."""
     import torch
 
-    from model.engine.linear import PackedLinear
+    from model.engine.linear import Numbers, PackedLinear
 
-    def packed(dtype: Any) -> Callable[[Any, int], Callable[[], Any]]:
+    def own(numbers: Numbers) -> Callable[[Any, int], Callable[[], Any]]:
         def make(weight: Any, rows: int) -> Callable[[], Any]:
-            linear = torch.nn.Linear(weight.shape[1], weight.shape[0], bias=False, dtype=dtype)
+            linear = torch.nn.Linear(weight.shape[1], weight.shape[0], bias=False)
             with torch.no_grad():
                 linear.weight.copy_(weight)
-            module = PackedLinear([linear])
+            module = PackedLinear([linear], numbers)
+            x = torch.randn(rows, weight.shape[1]).numpy()
+            return lambda: module.of(x)
+
+        return make
+
+    def onednn(dtype: Any) -> Callable[[Any, int], Callable[[], Any]]:
+        def make(weight: Any, rows: int) -> Callable[[], Any]:
+            packed = torch.ops.mkldnn._reorder_linear_weight(weight.to(dtype), rows)
             x = torch.randn(rows, weight.shape[1], dtype=dtype)
-            return lambda: module(x)
+            call = torch.ops.mkldnn._linear_pointwise
+            return lambda: call(x, packed, None, "none", [], "")
 
         return make
 
@@ -126,8 +138,11 @@ def _kinds() -> dict[str, Callable[[Any, int], Callable[[], Any]]]:
         )
 
     return {
-        "float32 packed": packed(torch.float32),
-        "bfloat16 packed": packed(torch.bfloat16),
+        "float32 own": own(Numbers.FLOAT32),
+        "float32 oneDNN": onednn(torch.float32),
+        "bfloat16 own": own(Numbers.BFLOAT16),
+        "bfloat16 oneDNN": onednn(torch.bfloat16),
+        "int8 own": own(Numbers.INT8),
         "int8 _int_mm": int_mm,
         "int8 qlinear": qlinear,
     }

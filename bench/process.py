@@ -35,6 +35,11 @@ class ServerProcess:
         self.start_s = 0.0
         """From the start of the process to its first ready answer."""
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def __enter__(self) -> Self:
         begun = time.monotonic()
         self._log.parent.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,8 @@ from typing import Any
 OURS = "ours"
 HTTP = "ours-http"
 INT8 = "ours:quantize=int8"
-OWN = (OURS, INT8, HTTP, "generate", "padded", "transformers-cb")
+BF16 = "ours:dtype=bfloat16"
+OWN = (OURS, BF16, INT8, HTTP, "generate", "padded", "transformers-cb")
 PEERS = ("vllm", "vllm-http", "llama.cpp", "llama.cpp:type=q8_0")
 CONCURRENCY = {"w1-c1": 1, "w1-c8": 8, "w1": 32, "w1-c128": 128}
 

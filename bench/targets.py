@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from bench import machine
 from bench.results import Results
-from bench.suites import HTTP, INT8, OURS
+from bench.suites import BF16, HTTP, INT8, OURS, without
 from bench.workloads import WORKLOADS
 
 TOKENS = "output_throughput"
@@ -58,9 +58,15 @@ def of_bandwidth(engine: str, kind: str) -> Figure:
 
 def started(engine: str, other: str) -> Figure:
     def figure(results: Results) -> float | None:
-        found = [results.get(name, "w1") for name in (engine, other)]
-        values = [one.facts.get("start_s") if one else None for one in found]
-        return _divided(values[0], values[1])
+        return _divided(*(fact(name, "w1", "start_s")(results) for name in (engine, other)))
+
+    return figure
+
+
+def fact(engine: str, workload: str, name: str) -> Figure:
+    def figure(results: Results) -> float | None:
+        found = results.get(engine, workload)
+        return found.facts.get(name) if found else None
 
     return figure
 
@@ -92,6 +98,11 @@ TARGETS = (
         0.30,
         of_ceiling(INT8, "int8"),
     ),
+    Target(
+        "W1, of the products' ceiling, bfloat16 (where the machine multiplies it)",
+        0.50,
+        of_ceiling(BF16, "bfloat16"),
+    ),
     Target("W1, int8 over float32", 1.4, ratio((INT8, "w1"), (OURS, "w1"))),
     Target("W1, int8 over llama.cpp q8_0", 1.35, ratio((INT8, "w1"), (Q8, "w1"))),
     Target(
@@ -100,6 +111,17 @@ TARGETS = (
     Target("One stream, int8 over llama.cpp q8_0", 1.0, ratio((INT8, "w1-c1"), (Q8, "w1-c1"))),
     Target("32 at once over one at a time", 3.0, ratio((OURS, "w1"), (OURS, "w1-c1"))),
     Target("Served over HTTP, of the engine in process", 0.95, ratio((HTTP, "w1"), (OURS, "w1"))),
+    Target(
+        "Largest loop lag of the model host in ten seconds of W1, ms",
+        20.0,
+        fact(HTTP, "w1", "loop_lag_ms"),
+        at_most=True,
+    ),
+    Target(
+        "Prefix cache on over off, where nothing is shared",
+        0.99,
+        ratio((OURS, "w1"), (without("prefix cache"), "w1")),
+    ),
     Target(
         "p99 ITL while a long prompt comes, over the median before it",
         3.0,

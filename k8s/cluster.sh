@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # The kind cluster with KServe and what it needs. Can be run again at any time: it does only what is missing.
 #
-#   k8s/cluster.sh up       make it (METRICS_SERVER=1 adds metrics-server, for HorizontalPodAutoscalers)
+#   k8s/cluster.sh up       make it (METRICS_SERVER=1 adds metrics-server, for HorizontalPodAutoscalers; KEDA=1 adds KEDA)
 #   k8s/cluster.sh down     remove it and everything in it
 #   k8s/cluster.sh status   nodes, and what is installed
 #
 #   CLUSTER_NAME     name of the kind cluster, default qna
-#   SIMULATED_GPUS   GPUs of the GPU pool's node, default 2: one for the model host, a spare one for upgrades
+#   SIMULATED_GPUS   GPUs of each node of the GPU pool, default 2
 #   OFFLINE_CHARTS   folder with charts and manifests, instead of their public addresses
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -57,19 +57,41 @@ wait_for_webhook() {
   log "KServe answers"
 }
 
-install_metrics_server() {
-  local manifest=$METRICS_SERVER_MANIFEST
-  if [ -n "${OFFLINE_CHARTS:-}" ]; then
-    manifest=$(compgen -G "$OFFLINE_CHARTS/metrics-server-*.yaml" | sort -V | tail -1) || true
-    [ -n "$manifest" ] || die "OFFLINE_CHARTS ($OFFLINE_CHARTS) holds no metrics-server manifest"
+# Prints where kubectl finds a manifest.
+manifest() { # NAME ADDRESS
+  if [ -z "${OFFLINE_CHARTS:-}" ]; then
+    printf '%s\n' "$2"
+    return
   fi
-  kube apply -f "$manifest" >/dev/null
+  local file
+  file=$(compgen -G "$OFFLINE_CHARTS/$1-*.yaml" | sort -V | tail -1) || true
+  [ -n "$file" ] || die "OFFLINE_CHARTS ($OFFLINE_CHARTS) holds no $1 manifest"
+  printf '%s\n' "$file"
+}
+
+install_metrics_server() {
+  local file
+  file=$(manifest metrics-server "$METRICS_SERVER_MANIFEST") || exit 1
+  kube apply -f "$file" >/dev/null
   # kind's kubelets have certificates that nobody signed.
   kube -n kube-system get deployment metrics-server -o jsonpath='{..args}' | grep -q kubelet-insecure-tls \
     || kube -n kube-system patch deployment metrics-server --type=json \
       -p '[{"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": "--kubelet-insecure-tls"}]' >/dev/null
   kube -n kube-system rollout status deployment/metrics-server --timeout=180s >/dev/null
   log "metrics-server is installed"
+}
+
+install_keda() {
+  local file
+  file=$(manifest keda "$KEDA_MANIFEST") || exit 1
+  # Its definitions are too large for the annotation that a plain apply leaves.
+  kube apply --server-side --force-conflicts -f "$file" >/dev/null
+  local name
+  for name in $(kube -n keda get deployments -o name); do
+    kube -n keda rollout status "$name" --timeout=240s >/dev/null
+  done
+  kube wait --for=condition=Available apiservice/v1beta1.external.metrics.k8s.io --timeout=120s >/dev/null
+  log "KEDA is installed"
 }
 
 up() {
@@ -81,6 +103,7 @@ up() {
   install_chart kserve-resources kserve "$KSERVE_CHARTS/kserve-resources" "$KSERVE_VERSION" --values "$here/kserve-values.yaml"
   wait_for_webhook
   [ "${METRICS_SERVER:-0}" != 1 ] || install_metrics_server
+  [ "${KEDA:-0}" != 1 ] || install_keda
   log "the cluster $CLUSTER_NAME is ready"
 }
 

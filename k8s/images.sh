@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Build both images and load each into the nodes that run it: the model host into the GPU pool, the API server into the
-# API pool. Nodes that hold an image already are left alone.
+# API pool, with the PostgreSQL that k8s/deploy.sh puts beside it. Nodes that hold an image already are left alone.
 #
 #   k8s/images.sh           build and load
 #   k8s/images.sh build     build only
@@ -39,26 +39,29 @@ id_on_node() { # NODE IMAGE
   docker exec "$1" crictl inspecti --output go-template --template '{{.status.id}}' "$2" 2>/dev/null || true
 }
 
-load() { # NAME POOL
+load() { # IMAGE POOL
   local nodes node id
-  id=$(docker image inspect --format '{{.Id}}' "$1:$version") || die "$1:$version is not built"
+  id=$(docker image inspect --format '{{.Id}}' "$1") || die "$1 is not here"
   nodes=$(nodes_of_pool "$2")
   [ -n "$nodes" ] || die "the cluster $CLUSTER_NAME has no node with the label pool=$2"
   for node in ${nodes//,/ }; do
-    [ "$(id_on_node "$node" "$1:$version")" != "$id" ] || { log "$1:$version is in $node already"; continue; }
+    [ "$(id_on_node "$node" "$1")" != "$id" ] || { log "$1 is in $node already"; continue; }
     # What `kind load` does, without a copy on the disk in between.
-    docker save "$1:$version" | docker exec --privileged --interactive "$node" \
-      ctr --namespace=k8s.io images import --all-platforms --digests - >"$logs/load-$1" 2>&1 \
-      || { cat "$logs/load-$1" >&2; die "$1:$version could not be loaded into $node"; }
-    log "$1:$version is loaded into $node"
+    docker save "$1" | docker exec --privileged --interactive "$node" \
+      ctr --namespace=k8s.io images import --all-platforms --digests - >"$logs/load" 2>&1 \
+      || { cat "$logs/load" >&2; die "$1 could not be loaded into $node"; }
+    log "$1 is loaded into $node"
   done
 }
 
 load_both() {
   need docker kind kubectl
   cluster_exists || die "there is no cluster $CLUSTER_NAME: run k8s/cluster.sh up first"
-  load qna-api-server api
-  load qna-model-host gpu
+  docker image inspect "$POSTGRES_IMAGE" >/dev/null 2>&1 || docker pull --quiet "$POSTGRES_IMAGE" >/dev/null || die "$POSTGRES_IMAGE cannot be had"
+  # Where this fails, the nodes pull it themselves when they need it.
+  (load "$POSTGRES_IMAGE" api) || log "$POSTGRES_IMAGE is left to the nodes"
+  load "qna-api-server:$version" api
+  load "qna-model-host:$version" gpu
 }
 
 case ${1:-all} in

@@ -4,6 +4,12 @@ import logging
 import os
 import sys
 
+from model.kernels import ahead
+
+if __name__ == "__main__":
+    # Before torch is imported, which takes as long as half of what is to be compiled.
+    ahead.begin()
+
 from model.app import build_app
 from model.config import SettingsError, load_settings
 from model.host import Host
@@ -15,7 +21,7 @@ from model.server import Server, listen
 def main() -> int:
     try:
         settings = load_settings(sys.argv[1:])
-        configure(settings.log_level, settings.log_format)
+        configure(settings.log_level, settings.log_format, access=settings.access_log)
         sock = listen(settings)
     except SettingsError as error:
         print(f"model: {error}", file=sys.stderr)

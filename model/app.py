@@ -16,21 +16,28 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.telemetry import TelemetryConfig
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
+from model import __version__
 from model.config import Settings, load_settings
 from model.engine import AsyncEngine, EngineError
 from model.errors import HostError, InvalidRequest, MethodNotAllowed, NotFound
+from model.gate import Gate
 from model.host import Host
 from model.logs import configure
 from model.middleware import BodyReader, RequestContext
-from model.openapi_document import VERSION, document
+from model.openapi_document import document
 from model.predictor import Predictor
 from model.responses import error_response
 from model.routes import generate, health, kserve, openai
 
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 DESCRIPTION = "Answers from one language model, by KServe's protocols, OpenAI's and its own."
+# FastAPI's own spans and records hold query strings and what exceptions say.
+NO_TELEMETRY = TelemetryConfig(tracing=False, metrics=False, logs=False, auto_configure=False)
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +46,7 @@ def create_app(settings: Settings | None = None, engine: AsyncEngine | None = No
     """Reads the environment when no settings are given; starts the engine in its lifespan."""
     if settings is None:
         settings = load_settings()
-        configure(settings.log_level, settings.log_format)
+        configure(settings.log_level, settings.log_format, access=settings.access_log)
     host = Host(settings, engine)
     return build_app(host, Predictor(host))
 
@@ -55,16 +62,18 @@ def build_app(host: Host, predictor: Predictor, *, runs_engine: bool = True) -> 
         if running is not None:
             predictor.stop()
             await running
+        await host.tracing.close()
 
     # The pages under /docs bring their scripts along: a closed cluster reaches no public address.
     app = FastAPIOffline(
         title="Model host",
-        version=VERSION,
+        version=__version__,
         description=DESCRIPTION,
         lifespan=lifespan,
         redirect_slashes=False,
         redoc_url=None,
         static_url="/docs/assets",
+        telemetry=NO_TELEMETRY,
     )
     app.state.host = host
     for router in (
@@ -77,8 +86,18 @@ def build_app(host: Host, predictor: Predictor, *, runs_engine: bool = True) -> 
     app.add_exception_handler(HostError, _host_error)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(RequestValidationError, _validation_error)
+    if host.settings.api_key:
+        app.add_middleware(
+            Gate, keys=host.settings.api_key, trust_batcher=host.settings.trust_batcher
+        )
     app.add_middleware(BodyReader, limit=host.settings.max_body_bytes)
-    app.add_middleware(RequestContext, metrics=host.metrics)  # added last, so outermost
+    # Added last, so outermost.
+    app.add_middleware(
+        RequestContext,
+        metrics=host.metrics,
+        tracing=host.tracing,
+        model_name=host.settings.model_name,
+    )
     app.openapi = lambda: document(app)  # type: ignore[method-assign]
     return app
 
@@ -130,10 +149,23 @@ async def _http_exception(request: Request, error: Exception) -> Response:
             answer: HostError = NotFound("there is nothing at this path")
         case 405:
             answer = MethodNotAllowed("this path does not take that method")
+            answer.headers["Allow"] = ", ".join(_methods_of(request))
         case _:
             answer = InvalidRequest("the request cannot be served")
-    answer.headers.update(error.headers or {})
     return error_response(answer, request.scope)
+
+
+def _methods_of(request: Request) -> list[str]:
+    """Of every route at this path: the framework names those of the first one only."""
+    scope = request.scope
+    return [
+        method
+        for method in METHODS
+        if any(
+            route.matches({**scope, "method": method})[0] is Match.FULL
+            for route in request.app.routes
+        )
+    ]
 
 
 async def _validation_error(request: Request, _: Exception) -> Response:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from model.engine import EngineConfig
 from model.engine.config import KERNELS, QUANTIZATIONS
@@ -21,6 +22,11 @@ BUNDLED_NAME = "qna-demo"
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("json", "text")
 SWITCH = {"true": True, "1": True, "false": False, "0": False}
+OTLP_ENDPOINTS = (
+    ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", ""),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "/v1/traces"),
+)
+_KEY = re.compile(r"[A-Za-z0-9._~-]{32,256}")
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
 
@@ -51,6 +57,16 @@ def _seconds(value: str) -> float:
     if not 0 < number <= 86_400:
         raise ValueError("must be a number of seconds, above 0 and at most 86400")
     return number
+
+
+def _keys(value: str) -> tuple[str, ...]:
+    """Never repeats them in what it says."""
+    keys = tuple(key for key in re.split(r"[\s,]+", value) if key)
+    if not keys or not all(_KEY.fullmatch(key) for key in keys):
+        raise ValueError(
+            "must be a key of 32 to 256 characters of A-Z a-z 0-9 . _ ~ -, or several with commas"
+        )
+    return keys
 
 
 def _size(value: str) -> int:
@@ -87,8 +103,40 @@ def _device(value: str) -> str:
     return value.lower()
 
 
-def setting(parse: Callable[[str], Any], default: Any, help: str) -> Any:  # noqa: A002
-    return field(default=default, metadata={"parse": parse, "help": help})
+def _url(value: str) -> str:
+    try:
+        url = urlsplit(value)
+        _ = url.port  # raises when it is none
+    except ValueError:
+        url = urlsplit("")
+    if url.scheme not in ("http", "https") or not url.hostname or "@" in url.netloc:
+        raise ValueError("must be http://host[:port]/path or https://…, without user and password")
+    return value
+
+
+def _share(value: str) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number <= 1:
+        raise ValueError("must be a number from 0 to 1")
+    return number
+
+
+def setting(
+    parse: Callable[[str], Any],
+    default: Any,
+    help: str,  # noqa: A002
+    standard: tuple[tuple[str, str], ...] = (),
+    *,
+    secret: bool = False,
+) -> Any:
+    """`standard`: variables of others that say the same, each with what it leaves out. `secret`:
+    no flag, which every user of the machine could read; a file instead, named by `<VARIABLE>_FILE`.
+    """
+    about = {"parse": parse, "help": help, "standard": standard, "secret": secret}
+    return field(default=default, metadata=about, repr=not secret)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,12 +145,21 @@ class Settings:
     model_name: str = setting(_name, "", "name under which the model is served")
     host: str = setting(_text, "127.0.0.1", "address to listen on; 0.0.0.0 in a container")
     port: int = setting(_whole(0, 65535), 8001, "port to listen on; 0 takes a free one")
+    api_key: tuple[str, ...] = setting(
+        _keys,
+        (),
+        "key that callers must send, or several while one is replaced; probes and metrics are open",
+        secret=True,
+    )
+    trust_batcher: bool = setting(
+        _switch, default=False, help="let KServe's batcher in this pod call :predict without a key"
+    )
     device: str = setting(_device, "auto", "auto, cpu, cuda or cuda:<number>")
     dtype: str = setting(
         _choice("auto", "float32", "bfloat16", "float16"), "auto", "type of the weights"
     )
     kernels: str = setting(
-        _choice(*KERNELS), "auto", "fast: our own, on a CPU in float32; plain: torch's"
+        _choice(*KERNELS), "auto", "fast: our own, on a CPU in float32 or bfloat16; plain: torch's"
     )
     quantize: str = setting(
         _choice(*QUANTIZATIONS), "none", "int8: linears multiply in eight bits, on a CPU"
@@ -131,6 +188,16 @@ class Settings:
     watchdog_s: float = setting(_seconds, 30.0, "a step longer than this is a hang")
     log_level: str = setting(_choice(*LOG_LEVELS), "info", "debug, info, warning or error")
     log_format: str = setting(_choice(*LOG_FORMATS), "json", "json or text")
+    access_log: bool = setting(_switch, default=True, help="a line in the log for each request")
+    traces_url: str = setting(
+        _url,
+        "",
+        "where spans are sent by OTLP over HTTP, such as http://collector:4318/v1/traces",
+        standard=OTLP_ENDPOINTS,
+    )
+    traces_ratio: float = setting(
+        _share, 1.0, "share of the traces that begin here whose spans are sent"
+    )
     # A flag only: whoever may set an environment variable must not be able to run code.
     trust_remote_code: bool = False
 
@@ -183,9 +250,13 @@ def load_settings(argv: Sequence[str] = (), environ: Mapping[str, str] | None = 
     environ = os.environ if environ is None else environ
     values: dict[str, Any] = {"trust_remote_code": flags["trust_remote_code"]}
     for item in _settings():
-        flag, named = flags[item.name], environ.get(variable(item.name), "")
+        flag, named = flags.get(item.name), environ.get(variable(item.name), "")
         text, source = (flag, _flag(item.name)) if flag is not None else (named, None)
         source = source or variable(item.name)
+        if text == "" and item.metadata["secret"]:
+            text, source = _from_file(item, environ) or (text, source)
+        if text == "":
+            text, source = _standard(item, environ) or (text, source)
         if text == "" or _is_service_link(item.name, text):
             continue
         try:
@@ -193,6 +264,33 @@ def load_settings(argv: Sequence[str] = (), environ: Mapping[str, str] | None = 
         except ValueError as error:
             raise SettingsError(f"{source}: {error}") from None
     return Settings(**values)
+
+
+def _from_file(item: Field[Any], environ: Mapping[str, str]) -> tuple[str, str] | None:
+    name = f"{variable(item.name)}_FILE"
+    if not (path := environ.get(name)):
+        return None
+    try:
+        return Path(path).read_text().strip(), name
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is not text"
+        raise SettingsError(f"{name}: {path} cannot be read: {why}") from None
+
+
+def _standard(item: Field[Any], environ: Mapping[str, str]) -> tuple[str, str] | None:
+    """What a variable of OpenTelemetry's says, unless another one takes it back."""
+    off = environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+    if off or environ.get("OTEL_TRACES_EXPORTER", "otlp").strip().lower() == "none":
+        return None
+    for name, end in item.metadata["standard"]:
+        if text := environ.get(name):
+            protocol = environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or environ.get(
+                "OTEL_EXPORTER_OTLP_PROTOCOL"
+            )
+            if protocol not in (None, "http/protobuf"):
+                raise SettingsError("OTEL_EXPORTER_OTLP_PROTOCOL: must be http/protobuf")
+            return text.rstrip("/") + end if end else text, name
+    return None
 
 
 def _is_service_link(name: str, text: str) -> bool:
@@ -216,6 +314,8 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m model", description="Serve one language model over HTTP.")
     for item in _settings():
+        if item.metadata["secret"]:
+            continue
         default = "" if item.default in (None, "", MISSING) else f" (default {item.default})"
         described = f"{item.metadata['help']}{default}; {variable(item.name)}"
         parser.add_argument(_flag(item.name), dest=item.name, metavar="VALUE", help=described)

@@ -5,14 +5,18 @@
     │   ├── MissingField                   400  missing_field
     │   ├── UnknownField                   400  unknown_field
     │   ├── InvalidJson                    400  invalid_json
+    │   ├── InvalidHttp                    400  invalid_http
     │   ├── Unsupported                    400  unsupported
     │   ├── ContextLengthExceeded          400  context_length_exceeded
+    │   ├── MissingApiKey                  401  missing_api_key            authentication_error
+    │   │   └── InvalidApiKey              401  invalid_api_key
     │   ├── NotFound                       404  not_found
     │   │   └── ModelNotFound              404  model_not_found
     │   ├── MethodNotAllowed               405  method_not_allowed
     │   ├── RequestTimeout                 408  request_timeout
     │   ├── BodyTooLarge                   413  body_too_large
-    │   └── UnsupportedMediaType           415  unsupported_media_type
+    │   ├── UnsupportedMediaType           415  unsupported_media_type
+    │   └── HeadersTooLarge                431  headers_too_large
     ├── TooBusy                            429  overloaded                 rate_limit_error
     ├── InternalError                      500  internal_error             server_error
     ├── NotReady                           503  not_ready                  unavailable_error
@@ -89,12 +93,33 @@ class InvalidJson(InvalidRequest):
     code = "invalid_json"
 
 
+class InvalidHttp(InvalidRequest):
+    code = "invalid_http"
+
+
 class Unsupported(InvalidRequest):
     code = "unsupported"
 
 
 class ContextLengthExceeded(InvalidRequest):
     code = "context_length_exceeded"
+
+
+class MissingApiKey(InvalidRequest):
+    status = 401
+    code = "missing_api_key"
+    type = "authentication_error"
+    text: ClassVar[str] = "this path needs a key: send Authorization: Bearer <key>"
+    challenge: ClassVar[str] = "Bearer"
+
+    def __init__(self) -> None:
+        super().__init__(self.text, headers={"WWW-Authenticate": self.challenge})
+
+
+class InvalidApiKey(MissingApiKey):
+    code = "invalid_api_key"
+    text = "this key is not valid"
+    challenge = 'Bearer error="invalid_token"'
 
 
 class NotFound(InvalidRequest):
@@ -127,6 +152,16 @@ class BodyTooLarge(InvalidRequest):
 class UnsupportedMediaType(InvalidRequest):
     status = 415
     code = "unsupported_media_type"
+
+
+class HeadersTooLarge(InvalidRequest):
+    status = 431
+    code = "headers_too_large"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"the request line and the headers are larger than {limit} bytes", limit=limit
+        )
 
 
 class Retryable(HostError):
@@ -171,7 +206,7 @@ class DeadlineExceeded(HostError):
 
 
 # Every status that a route of the host may answer with, beside 200; for the OpenAPI document.
-STATUSES = (400, 404, 405, 408, 413, 415, 429, 500, 503, 504)
+STATUSES = (400, 401, 404, 405, 408, 413, 415, 429, 500, 503, 504)
 
 
 def from_engine(error: EngineError) -> HostError:

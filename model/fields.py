@@ -53,7 +53,7 @@ Stops = Annotated[
     ),
 ]
 CacheSalt = Annotated[Text, Field(min_length=1, max_length=MAX_SALT_LENGTH)]
-MaxTokens = Annotated[int, Field(ge=1)]
+MaxTokens = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Logprobs = Annotated[int, Field(ge=0, le=20)]
 
 

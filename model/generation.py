@@ -32,6 +32,7 @@ from model.sampling import SamplingDefaults, check_context, for_choice
 from model.schemas import Sampling
 from model.streams import merged
 from model.tokenizer import Tokenizer
+from model.tracing import Generation, current
 
 ENCODING_THREADS = 2
 ENCODING_RETRY_AFTER_S = 2.0
@@ -47,6 +48,7 @@ class Job:
     sampling: Sampling
     deadline: float
     """On time.monotonic()."""
+    tenant: str | None = None
     min_tokens: int = 0
     ignore_eos: bool = False
 
@@ -121,6 +123,10 @@ class Generator:
         self._metrics = metrics
         self._num_encoding = 0
 
+    def text_of(self, prompt: Prompt) -> str:
+        """A text, or what its token ids say; the ids have been checked before."""
+        return prompt.text or self._loaded.tokenizer.decode(prompt.token_ids or ())
+
     async def answer(self, job: Job) -> Answer:
         async with contextlib.aclosing(self.stream(job)) as deltas:
             return whole([delta async for delta in deltas])
@@ -141,13 +147,15 @@ class Generator:
                 yield item
 
     async def _one(self, job: Job, token_ids: list[int], choice: int) -> AsyncGenerator[Delta]:
-        stream = self._submit(job, token_ids, choice)
+        stream, record = self._submit(job, token_ids, choice)
         try:
-            async with stream, contextlib.aclosing(self._deltas(job, stream)) as deltas:
+            async with stream, contextlib.aclosing(self._deltas(job, stream, record)) as deltas:
                 async for delta in deltas:
                     yield delta
         except EngineError as error:
             raise from_engine(error) from error
+        finally:
+            record.close(stream)
 
     async def _encode(self, job: Job) -> list[int]:
         loaded, limit = self._loaded, self._loaded.engine.info.max_model_len
@@ -177,7 +185,9 @@ class Generator:
         if self._num_encoding >= info.max_num_seqs + info.max_queued_requests:
             raise self._refused(Overloaded(ENCODING_RETRY_AFTER_S))
 
-    def _submit(self, job: Job, token_ids: Sequence[int], choice: int) -> RequestStream:
+    def _submit(
+        self, job: Job, token_ids: Sequence[int], choice: int
+    ) -> tuple[RequestStream, Generation]:
         engine = self._loaded.engine
         params = self._loaded.defaults.resolve(
             job.sampling,
@@ -188,22 +198,27 @@ class Generator:
         )
         try:
             # A key of our own: a caller's request id may stand twice.
-            return engine.submit(
+            stream = engine.submit(
                 uuid4().hex,
                 token_ids,
                 for_choice(params, choice),
                 deadline=job.deadline,
                 cache_salt=job.sampling.cache_salt,
+                tenant=job.tenant,
             )
         except EngineError as error:
             raise self._refused(error) from None
+        operation = "text_completion" if job.prompt.messages is None else "chat"
+        return stream, current().generation(operation, params)
 
     def _refused(self, error: EngineError) -> HostError:
         refusal = from_engine(error)
         self._metrics.rejected(refusal.code)
         return refusal
 
-    async def _deltas(self, job: Job, stream: RequestStream) -> AsyncGenerator[Delta]:
+    async def _deltas(
+        self, job: Job, stream: RequestStream, record: Generation
+    ) -> AsyncGenerator[Delta]:
         detokenizer = Detokenizer(self._loaded.tokenizer)
         stops = StopMatcher([*(job.sampling.stop or ()), *self._chat_stops(job)])
         clock = self._metrics.clock()
@@ -211,6 +226,7 @@ class Generator:
         while True:
             output = await self._next(job, stream)
             clock.output(output)
+            record.seen(output)
             logprobs.extend(self._text_logprob(item) for item in output.logprobs or ())
             text = detokenizer.add(output.token_ids)
             if output.num_output_tokens > job.min_tokens:
@@ -228,6 +244,7 @@ class Generator:
                 logprobs.clear()
             if end is not None:
                 clock.finished(output)
+                record.finished(end.finish_reason)
                 return
 
     def _chat_stops(self, job: Job) -> tuple[str, ...]:

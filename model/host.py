@@ -20,6 +20,7 @@ from model.generation import Generator, LoadedModel
 from model.loading import load_model
 from model.logs import failure
 from model.metrics import Metrics
+from model.tracing import make_tracing
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ class Host:
         self._load_model = load
         self.engine = engine or AsyncEngine(settings.engine_config())
         self.metrics = Metrics(self._stats)
+        self.tracing = make_tracing(settings, self.metrics)
         self.created = int(time.time())
         self._state = State.LOADING
         self._stop = asyncio.Event()

@@ -45,16 +45,19 @@ class ItemResult:
 
 
 async def answer_all(
-    generator: Generator, items: Sequence[Any], deadline: float
+    generator: Generator, items: Sequence[Any], deadline: float, tenant: str | None = None
 ) -> list[ItemResult]:
-    return list(await asyncio.gather(*(_answer(generator, item, deadline) for item in items)))
+    ones = (_answer(generator, item, deadline, tenant) for item in items)
+    return list(await asyncio.gather(*ones))
 
 
-async def _answer(generator: Generator, item: Any, deadline: float) -> ItemResult:
+async def _answer(
+    generator: Generator, item: Any, deadline: float, tenant: str | None
+) -> ItemResult:
     chat_id = _chat_id(item)
     try:
         query = validate(Query, item)
-        answer = await generator.answer(job_of(query, deadline))
+        answer = await generator.answer(job_of(query, deadline, tenant))
     except HostError as error:
         return ItemResult(chat_id, error=error)
     except Exception as error:  # noqa: BLE001 - its neighbours keep their answers, whatever it did
@@ -70,11 +73,11 @@ def _chat_id(item: Any) -> str:
     return str(given) if usable else str(uuid4())
 
 
-def job_of(query: Query, deadline: float) -> Job:
+def job_of(query: Query, deadline: float, tenant: str | None = None) -> Job:
     if query.timeout_ms is not None:
         deadline = min(deadline, time.monotonic() + query.timeout_ms / 1000)
     prompt = Prompt(query.prompt_param, messages=query.as_messages())
-    return Job(prompt=prompt, sampling=query, deadline=deadline)
+    return Job(prompt=prompt, sampling=query, deadline=deadline, tenant=tenant)
 
 
 def check_count(items: Sequence[Any], limit: int, param: str) -> None:

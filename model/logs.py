@@ -13,12 +13,17 @@ from typing import Any
 
 from transformers.utils.logging import disable_progress_bar
 
+from model import tracing
+
 # Attributes that every record has; whatever else stands on it was given as `extra`.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:
-    return {name: value for name, value in vars(record).items() if name not in _STANDARD}
+    fields = {name: value for name, value in vars(record).items() if name not in _STANDARD}
+    if trace_id := tracing.current().trace_id:
+        fields["trace_id"] = trace_id
+    return fields
 
 
 def failure(error: BaseException) -> dict[str, Any]:
@@ -54,14 +59,16 @@ class TextFormatter(logging.Formatter):
         return f"{time.strftime('%H:%M:%S')} {record.levelname.lower():7} {message}{tail}"
 
 
-def configure(level: str, form: str) -> None:
-    """Send the logs of this project, uvicorn and KServe through one handler."""
+def configure(level: str, form: str, *, access: bool = True) -> None:
+    """Send the logs of this project, uvicorn and KServe through one handler; `access`: a line for
+    each request."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("model").setLevel(level.upper())
+    logging.getLogger("model.access").setLevel(logging.NOTSET if access else logging.WARNING)
     for name in ("uvicorn", "uvicorn.error", "kserve", "kserve.trace"):
         logger = logging.getLogger(name)
         # KServe configures logging itself unless its logger has a handler.

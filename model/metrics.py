@@ -62,6 +62,9 @@ class Metrics:
             ["reason"],
             registry=registry,
         )
+        self.spans = Counter(
+            "qna_spans", "Spans by what became of them", ["outcome"], registry=registry
+        )
         self._lag = Gauge(
             "qna_event_loop_lag_seconds",
             "Largest delay of the event loop in the last ten seconds",
@@ -147,6 +150,10 @@ class EngineCollector(Collector):  # type: ignore[misc]  # the library has no ty
             "num_requests_running": ("Requests in the step", stats.num_running),
             "num_requests_waiting": ("Requests that wait", stats.num_waiting),
             "num_waiting_tokens": ("Prompt and new tokens that wait", stats.num_waiting_tokens),
+            "num_running_tokens": (
+                "Prompt and new tokens of the requests in the step",
+                stats.num_running_tokens,
+            ),
             "kv_cache_usage_ratio": (
                 "Used share of the KV cache",
                 stats.kv_blocks_used / stats.kv_blocks_total if stats.kv_blocks_total else 0.0,

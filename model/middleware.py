@@ -17,6 +17,7 @@ from model.errors import BodyTooLarge, HostError, InternalError, RequestTimeout
 from model.logs import failure
 from model.metrics import Metrics
 from model.responses import ClientGone, error_response
+from model.tracing import Tracing, current, entered
 
 access = logging.getLogger("model.access")
 logger = logging.getLogger(__name__)
@@ -30,16 +31,24 @@ CLIENT_GONE_STATUS = 499
 
 
 class RequestContext:
-    """Outermost: gives the request its id, and turns what nobody handled into the envelope."""
+    """Outermost: gives the request its id, says which model it met, and turns what nobody handled
+    into the envelope.
+    """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, tracing: Tracing, model_name: str) -> None:
         self._app = app
         self._metrics = metrics
+        self._tracing = tracing
+        self._model_name = model_name
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        with entered(self._tracing.begin(scope)):
+            await self._serve(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         given = Headers(scope=scope).get("x-request-id", "")
         state = scope.setdefault("state", {})
         state["request_id"] = given if REQUEST_ID.fullmatch(given) else uuid4().hex
@@ -49,7 +58,10 @@ class RequestContext:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["X-Request-Id"] = state["request_id"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = state["request_id"]
+                # What callers name is not always what answers.
+                headers["X-Served-By-Model"] = self._model_name
             await send(message)
 
         try:
@@ -81,6 +93,7 @@ class RequestContext:
             "seconds": round(seconds, 4),
         }
         access.log(level, "request", extra=fields)
+        current().end(route, status, outcome)
 
 
 def _route(scope: Scope) -> str:

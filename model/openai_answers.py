@@ -1,6 +1,6 @@
 """The shapes of OpenAI's answers: whole choices and pieces of them. Knows no engine."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Protocol
 
 from model.generation import Answer, Delta, TextLogprob
@@ -90,29 +90,40 @@ class Text(Form):
     whole: ClassVar[str] = "text_completion"
     chunk: ClassVar[str] = "text_completion"
 
-    def __init__(self) -> None:
+    def __init__(self, echo: Callable[[int], str] = lambda _: "") -> None:
+        """`echo` gives what stands before the answer of a choice; asked once it has begun."""
+        self._echo = echo
         self._offsets: dict[int, int] = {}
 
     def choice(self, index: int, answer: Answer) -> dict[str, Any]:
         return {
             "index": index,
-            "text": answer.text,
+            "text": self._echo(index) + answer.text,
             "logprobs": self._logprobs(index, answer.logprobs),
             "finish_reason": answer.end.finish_reason,
         }
 
     def opening(self, index: int) -> list[dict[str, Any]]:
-        return []
+        before = self._echo(index)
+        return [self._piece(index, before)] if before else []
 
     def pieces(self, index: int, delta: Delta) -> list[dict[str, Any]]:
         return [
-            {
-                "index": index,
-                "text": delta.text,
-                "logprobs": self._logprobs(index, delta.logprobs),
-                "finish_reason": delta.end.finish_reason if delta.end else None,
-            }
+            self._piece(
+                index,
+                delta.text,
+                logprobs=self._logprobs(index, delta.logprobs),
+                finish_reason=delta.end.finish_reason if delta.end else None,
+            )
         ]
+
+    def _piece(self, index: int, text: str, **values: Any) -> dict[str, Any]:
+        return {
+            "index": index,
+            "text": text,
+            "logprobs": values.get("logprobs"),
+            "finish_reason": values.get("finish_reason"),
+        }
 
     def _logprobs(self, index: int, items: Sequence[TextLogprob]) -> dict[str, Any] | None:
         if not items:

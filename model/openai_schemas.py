@@ -18,7 +18,7 @@ MAX_CHOICES = 8
 ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 OTHER_ROLES = ("tool", "function")
 
-# Fields that would change the answer → the values that ask for nothing.
+# Fields that would change the answer → the values that ask for nothing. OpenAI's, then vLLM's.
 UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "tools": (None, []),
     "tool_choice": (None, "none", "auto"),
@@ -31,13 +31,25 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "prediction": (None,),
     "web_search_options": (None,),
     "suffix": (None, ""),
-    "echo": (None, False),
     "best_of": (None, 1),
     "chat_template": (None,),
     "chat_template_kwargs": (None, {}),
+    "continue_final_message": (None, False),
+    "prompt_logprobs": (None,),
+    "stop_token_ids": (None, []),
+    "bad_words": (None, []),
+    "allowed_token_ids": (None, []),
+    "use_beam_search": (None, False),
+    "structured_outputs": (None,),
     "guided_json": (None,),
     "guided_regex": (None,),
     "guided_choice": (None,),
+    "guided_grammar": (None,),
+}
+WHY_NOT = {
+    "tools": "not supported by this server; leave it out, or send an empty list",
+    "response_format": 'not supported by this server, except {"type": "text"}',
+    "best_of": "not supported by this server; ask for n answers and choose",
 }
 
 
@@ -66,7 +78,8 @@ class Completion(SamplingFields, Loose):
         if isinstance(data, Mapping):
             for name, nothing in UNSUPPORTED.items():
                 if data.get(name) not in nothing:
-                    raise Unsupported(f"{name}: not supported by this server", param=name)
+                    why = WHY_NOT.get(name, "not supported by this server")
+                    raise Unsupported(f"{name}: {why}", param=name)
         return data
 
     @property
@@ -196,10 +209,15 @@ class CompletionRequest(Completion):
         ),
     ]
     logprobs: Logprobs | None = None
+    echo: bool | None = Field(None, description="the prompt stands before the answer")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         self.prompts()
+        if self.echo and self.logprobs is not None:
+            raise Unsupported(
+                "echo: not supported together with logprobs; prompts have none here", param="echo"
+            )
         return self
 
     def prompts(self) -> list[tuple[str, str | list[int]]]:

@@ -28,6 +28,7 @@ T = TypeVar("T", bound=BaseModel)
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _JSON_TYPE = re.compile(r"application/(json|[a-z0-9.+-]+\+json)", re.IGNORECASE)
 
+_LARGEST = 2**63 - 1
 # pydantic's kind of error → what the field must be; {…} are limits from pydantic's context.
 _RULES = {
     "string_type": "must be a string",
@@ -79,7 +80,7 @@ def validate(model: type[T], value: Any, prefix: str = "") -> T:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        details = error.errors(include_url=False, include_input=False)
+        details = error.errors(include_url=False)
         raise _explain(details[0], prefix) from None
     except HostError as error:
         if prefix and error.param:
@@ -100,7 +101,11 @@ def _explain(error: ErrorDetails, prefix: str) -> HostError:
     if error["type"] == "extra_forbidden":
         return UnknownField(f"{name}: there is no such field", param=param)
     context = error.get("ctx", {})
-    if error["type"].startswith("text_"):  # our own checks, whose messages are ours
+    value = error.get("input")
+    if error["type"].startswith("int") and isinstance(value, float) and abs(value) > _LARGEST:
+        # Of whole numbers that long, JSON's parser makes floats.
+        rule = f"must be from {-_LARGEST - 1} to {_LARGEST}"
+    elif error["type"].startswith("text_"):  # our own checks, whose messages are ours
         rule = error["msg"]
     else:
         rule = _RULES.get(error["type"], "is not allowed").format_map(_Default(context))

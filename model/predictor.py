@@ -16,6 +16,7 @@ from model.kserve_sdk import InferOutput, InferRequest, InferResponse, Model
 from model.parsing import validate
 from model.schemas import PredictRequest
 from model.schemas_v2 import INPUTS, OUTPUTS, InferBody, queries
+from model.tenant import tenant_of
 
 
 class Predictor(Model):  # type: ignore[misc]  # the SDK has no types
@@ -70,7 +71,7 @@ class Predictor(Model):  # type: ignore[misc]  # the SDK has no types
         check_count(items, settings.max_predict_instances, "instances")
         self._host.metrics.predict_batch(len(items))
         deadline = deadline_of(headers, settings.request_timeout_s)
-        return await answer_all(self._host.generator, items, deadline)
+        return await answer_all(self._host.generator, items, deadline, tenant_of(headers))
 
     async def _infer(
         self, payload: Any, request_id: str, headers: Mapping[str, str]

@@ -20,6 +20,7 @@ from fastapi import FastAPI
 
 from model.config import Settings, SettingsError
 from model.engine import EngineError
+from model.http_protocol import HttpProtocol
 from model.kserve_sdk import ModelServer
 from model.predictor import Predictor
 
@@ -71,6 +72,11 @@ class Server(ModelServer):  # type: ignore[misc]  # the SDK has no types
                 access_log=False,
                 server_header=False,
                 lifespan="on",
+                http=HttpProtocol,
+                # Who asks is whom the connection comes from: KServe's agent names its callers in
+                # a header that uvicorn would believe, and the gate knows the agent by its address.
+                proxy_headers=False,
+                ws="none",
                 timeout_keep_alive=KEEP_ALIVE_S,
                 timeout_graceful_shutdown=self.grace_period,
             )

@@ -6,6 +6,7 @@ go to `data/logs/`. Standard library only, one thread.
 
 import argparse
 import ctypes
+import fcntl
 import json
 import os
 import signal
@@ -17,10 +18,11 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parent.parent
-LOGS = ROOT / "data" / "logs"
+DATA = ROOT / "data"
+LOGS = DATA / "logs"
 READY_TIMEOUT_S = 1800.0  # a Hub model may have to be downloaded first
 STOP_TIMEOUT_S = 40.0  # above both servers' own drain time of 30 s
 PR_SET_PDEATHSIG = 1
@@ -99,6 +101,18 @@ def port_is_free(port: int) -> bool:
     return True
 
 
+def claim(database: Path) -> IO[bytes] | None:
+    """A lock that says whose chats these are; None while another run has it. The kernel gives it
+    back, however this process ends."""
+    lock = database.with_suffix(".run").open("wb")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        return None
+    return lock
+
+
 def parse_port(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port (1 to 65535)")
@@ -151,10 +165,16 @@ def announce(api: Server, model: Server) -> None:
         "system_prompt": "You are a helpful assistant.",
         "user_prompt": "Capital of India?",
     }
+    # As the API server reads it.
+    keys = os.environ.get("API_AUTH", "").strip() == "on"
+    caller = ' -H "Authorization: Bearer $KEY"' if keys else ""
+    make = f"{sys.executable} -m api keys create --port {api.port} --tenant me"
+    make_one = f"  (a key: {make})\n\n" if keys else ""
     print(
-        f"\nReady. Ask:\n\n"
-        f"  curl -s {api.address}/chat -H 'Content-Type: application/json' \\\n"
+        f"\nReady. Ask:\n\n{make_one}"
+        f"  curl -s {api.address}/chat{caller} -H 'Content-Type: application/json' \\\n"
         f"    -d '{json.dumps(question)}'\n\n"
+        f"  chat page   {api.address}/\n"
         f"  API server  {api.address}     docs {api.address}/docs\n"
         f"  model host  {model.address}     docs {model.address}/docs\n"
         f"  logs        {LOGS}\n\nCtrl-C ends both.",
@@ -174,14 +194,22 @@ def main() -> int:
             print(f"Port {port} is taken: choose another with `make run {name}=…`", file=sys.stderr)
             return 1
     LOGS.mkdir(parents=True, exist_ok=True)
+    database = DATA / "chats.db"
+    lock = claim(database)
+    if lock is None and "API_DATABASE_URL" not in os.environ:
+        # Two servers that know nothing of each other would take each other's chats for their own.
+        database = DATA / f"chats-{options.api_port}.db"
+        print(
+            f"Another `make run` has data/chats.db: this one keeps its chats in {database.name}",
+            flush=True,
+        )
     local = {"MODEL_HOST_HOST": "127.0.0.1", "MODEL_HOST_PORT": str(options.model_port)}
     model = Server("model host", "model", options.model_port, local)
-    database = f"sqlite:///{ROOT / 'data' / 'chats.db'}"
     local = {
         "API_HOST": "127.0.0.1",
         "API_PORT": str(options.api_port),
         "API_MODEL_HOST_URL": model.address,
-        "API_DATABASE_URL": os.environ.get("API_DATABASE_URL", database),
+        "API_DATABASE_URL": os.environ.get("API_DATABASE_URL", f"sqlite:///{database}"),
     }
     api = Server("API server", "api", options.api_port, local)
     return serve(model, api)
@@ -192,10 +220,9 @@ def serve(model: Server, api: Server) -> int:
     # Also SIGINT: a shell that starts this in the background has set it to be ignored.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.default_int_handler)
-    print(
-        f"Starting the model host ({os.environ.get('MODEL') or 'bundled demo model'})", flush=True
-    )
     try:
+        what = os.environ.get("MODEL") or "bundled demo model"
+        print(f"Starting the model host ({what})", flush=True)
         for server in (model, api):
             server.start()
         wait_until_ready([api, model])

@@ -20,6 +20,8 @@ class Database(Protocol):
     engine: Engine
     connections: int
     """Transactions that may run at once, each on a thread of its own."""
+    group_size: int
+    """How many transactions that write may share a commit."""
 
     def prepare(self) -> bool:
         """Before the first connection. True when no other living process uses the database."""
@@ -35,6 +37,9 @@ class Database(Protocol):
 
     def may_repeat(self, error: BaseException) -> bool:
         """Whether the same transaction, run again from its start, can succeed at once."""
+
+    def may_split(self, error: BaseException) -> bool:
+        """Whether transactions that shared a commit and failed can succeed one by one."""
 
     def translate(self, error: BaseException) -> ApiError:
         """What a failed operation means for the client who asked for it."""

@@ -31,6 +31,12 @@ class ChatRow(Base):
     updated_ms: Mapped[int] = mapped_column(BigInteger)
     next_position: Mapped[int] = mapped_column(BigInteger)
     complete_turns: Mapped[int] = mapped_column(BigInteger)
+    title: Mapped[str | None] = mapped_column(Text)
+    """As a person gave it; None: it is made from the first question when it is read."""
+    branched_from_chat: Mapped[str | None] = mapped_column(Text)
+    branched_from_position: Mapped[int | None] = mapped_column(BigInteger)
+    hidden_turns: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    """Attempts at an answer that do not stand; never more than one of a question does."""
 
     __table_args__ = (Index("chats_by_update", "owner", "updated_ms", "chat_id"),)
 
@@ -55,6 +61,10 @@ class TurnRow(Base):
     request_id: Mapped[str] = mapped_column(Text)
     created_ms: Mapped[int] = mapped_column(BigInteger)
     finished_ms: Mapped[int | None] = mapped_column(BigInteger)
+    replaces: Mapped[int | None] = mapped_column(BigInteger)
+    """The position of the turn that asked the same question before."""
+    folded: Mapped[str | None] = mapped_column(AnswerText)
+    """Question and answer as a search compares them (`api.history.text.fold`)."""
 
     __table_args__ = (
         ForeignKeyConstraint(
@@ -87,4 +97,29 @@ class LeaseRow(Base):
             ["owner", "chat_id"], ["chats.owner", "chats.chat_id"], ondelete="CASCADE"
         ),
         Index("leases_by_holder", "holder"),
+    )
+
+
+class KeyRow(Base):
+    """An Idempotency-Key and the turn that it was sent for. `answer` is set with the turn's
+    ending, in the same commit: the parts of the answer that the turn does not hold.
+    """
+
+    __tablename__ = "idempotency_keys"
+
+    owner: Mapped[str] = mapped_column(Text, primary_key=True, server_default="")
+    idempotency_key: Mapped[str] = mapped_column(Text, primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(Text)
+    chat_id: Mapped[str] = mapped_column(Text)
+    position: Mapped[int] = mapped_column(BigInteger)
+    turn_id: Mapped[str] = mapped_column(Text)
+    answer: Mapped[str | None] = mapped_column(Text)
+    created_ms: Mapped[int] = mapped_column(BigInteger)
+
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["owner", "chat_id"], ["chats.owner", "chats.chat_id"], ondelete="CASCADE"
+        ),
+        Index("idempotency_keys_by_chat", "owner", "chat_id"),
+        Index("idempotency_keys_by_age", "created_ms"),
     )

@@ -8,7 +8,7 @@ server end one transaction, which is then run again.
 from typing import Any
 
 from sqlalchemy import Connection, create_engine, event, text
-from sqlalchemy.engine import URL
+from sqlalchemy.engine import URL, ExceptionContext
 from sqlalchemy.exc import DBAPIError
 
 from api.errors import ApiError, StoreFull, StoreUnavailable
@@ -21,6 +21,7 @@ _REPEATABLE = frozenset({"40001", "40P01", "23505"})
 _ENCODINGS = frozenset({"UTF8", "SQL_ASCII"})
 """SQL_ASCII is what a server made without a locale has: it keeps the bytes that it is given."""
 _DISK_FULL = "53100"
+_READ_ONLY = "25006"
 _LIMITS = text(
     "SELECT set_config('statement_timeout', :wait, true), set_config('lock_timeout', :wait, true),"
     " set_config('idle_in_transaction_session_timeout', :idle, true)"
@@ -28,6 +29,9 @@ _LIMITS = text(
 
 
 class PostgresServer:
+    group_size = 1
+    """The server has group commit of its own."""
+
     def __init__(self, url: URL, timeout_s: float, connections: int) -> None:
         self.connections = connections
         where = URL.create(url.drivername, host=url.host, port=url.port, database=url.database)
@@ -55,6 +59,13 @@ class PostgresServer:
             # An old database without an encoding would otherwise answer in bytes.
             | {"prepare_threshold": None, "client_encoding": "utf8"},
         )
+
+        @event.listens_for(self.engine, "handle_error")
+        def on_error(context: ExceptionContext) -> None:
+            # A server that others have replaced goes on answering, and takes no writes: its
+            # connections look well and have to go, so that new ones lead to the one that does.
+            if getattr(context.original_exception, "sqlstate", None) == _READ_ONLY:
+                context.is_disconnect = True
 
         @event.listens_for(self.engine, "begin")
         def on_begin(connection: Connection) -> None:
@@ -84,6 +95,9 @@ class PostgresServer:
 
     def may_repeat(self, error: BaseException) -> bool:
         return _sqlstate(error) in _REPEATABLE
+
+    def may_split(self, error: BaseException) -> bool:
+        return False
 
     def translate(self, error: BaseException) -> ApiError:
         if _sqlstate(error) == _DISK_FULL:

@@ -1,63 +1,77 @@
-"""The store on a SQL database: who waits for what, how long, and which leases are kept alive.
+"""The store on a SQL database: what is asked of it, and which leases are kept alive.
 
-A whole transaction (`api.history.statements`) runs in one go on a thread of the database's own, so
-the event loop waits once per transaction and not once per statement. `api.history.database` knows
-how many threads there are and what else SQLite and PostgreSQL need.
-
-An operation that has begun always runs to its end: a request that is cancelled stops waiting for
-it but never leaves a connection in the middle of an exchange. One renewal task per process keeps
-the leases of all its running turns alive and ends the turns of processes that have died.
+What happens inside a transaction stands in `turns`, `leases`, `idempotency`, `reading`, `search`
+and `keeping`; `transactions` runs them. One renewal task per process keeps the leases of all its
+running turns alive and ends the turns of processes that have died.
 """
 
 import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from api import logs
-from api.errors import ApiError, StoreUnavailable
-from api.history import database, migrate, statements
+from api.errors import ApiError
+from api.history import database, idempotency, keeping, leases, migrate, reading, turns
+from api.history.rows import now_ms
+from api.history.search import search_chats
+from api.history.sizes import PAGE_BYTES
 from api.history.store import (
     ChatHead,
-    LeaseLost,
+    ChatPage,
+    Once,
+    Place,
+    Purged,
     StartedTurn,
+    StoredAnswer,
     StoreError,
-    Turn,
     TurnOutcome,
+    TurnPage,
     TurnStatus,
 )
+from api.history.transactions import Late, Transactions
+from api.history.turns import NewTurn, Question
+from api.loops import repeat
 from api.metrics import Metrics
 
 logger = logging.getLogger("api.history")
 T = TypeVar("T")
-_ATTEMPTS = 4
-_SILENCE_S = 5.0
+DAY_S = 86_400.0
+# How much a purge deletes in one transaction.
+_PURGE_CHATS = 50
+_PURGE_KEYS = 500
 
 
 class SqlStore:
     def __init__(
-        self, url: str, metrics: Metrics, *, lease_s: float, timeout_s: float, connections: int = 8
+        self,
+        url: str,
+        metrics: Metrics,
+        *,
+        lease_s: float,
+        timeout_s: float,
+        connections: int = 8,
+        key_s: float = DAY_S,
     ) -> None:
         self._database = database.make_database(url, timeout_s=timeout_s, connections=connections)
+        self._transactions = Transactions(self._database, metrics, timeout_s)
+        self._run = self._transactions.run
         self._metrics = metrics
         self._lease_ms = int(lease_s * 1000)
+        self._key_ms = int(key_s * 1000)
         self._timeout_s = timeout_s
         self._holder = uuid.uuid4().hex
         self._held: set[str] = set()
-        self._operations: set[asyncio.Future[Any]] = set()
+        self._sweep_at = 0.0
         self._renewal: asyncio.Task[None] | None = None
         self._opened = False
-        self._silent_until = 0.0
-        self._threads = ThreadPoolExecutor(
-            max_workers=self._database.connections, thread_name_prefix="history"
-        )
 
     # ---- opening and closing --------------------------------------------------------------------
 
@@ -69,13 +83,10 @@ class SqlStore:
         def operation(connection: Connection) -> tuple[str | None, str | None, int]:
             self._database.lock_schema(connection)
             before, after = migrate.upgrade(connection)
-            return before, after, statements.end_dead_turns(connection, every=alone)
+            return before, after, leases.end_dead_turns(connection, every=alone)
 
-        loop = asyncio.get_running_loop()
         try:
-            before, after, ended = await loop.run_in_executor(
-                self._threads, lambda: self._transact(operation, writes=True)
-            )
+            before, after, ended = await self._transactions.first(operation)
         except (SQLAlchemyError, OSError) as error:
             cause = error.orig if isinstance(error, DBAPIError) else error
             raise StoreError(f"{self._database.name}: {' '.join(str(cause).split())}") from error
@@ -90,7 +101,9 @@ class SqlStore:
             **self._database.facts(),
         )
         self._opened = True
-        self._renewal = asyncio.create_task(self._renew_for_ever())
+        self._renewal = asyncio.create_task(
+            repeat(self._renew, self._lease_ms / 3000, logger, "leases not renewed")
+        )
 
     async def _share_lock(self) -> None:
         deadline = time.monotonic() + self._timeout_s
@@ -104,16 +117,14 @@ class SqlStore:
             self._renewal.cancel()
             await asyncio.wait({self._renewal})
             self._renewal = None
-        while self._operations:
-            await asyncio.wait(self._operations)
-        self._threads.shutdown()
+        await self._transactions.close()
         self._database.close()
         self._opened = False
 
-    # ---- operations -----------------------------------------------------------------------------
+    # ---- turns ----------------------------------------------------------------------------------
 
     async def check(self) -> None:
-        await self._run("check", statements.check)
+        await self._run("check", leases.check)
 
     async def begin_turn(
         self,
@@ -124,180 +135,204 @@ class SqlStore:
         system_prompt: str | None,
         request_id: str,
         max_past: int,
-    ) -> StartedTurn:
-        new = statements.NewTurn(
+        once: Once | None = None,
+    ) -> StartedTurn | StoredAnswer:
+        question = Question(user_prompt, system_prompt)
+        return await self._begin(self._new(owner, chat_id, request_id, max_past, once, question))
+
+    async def begin_again(
+        self,
+        owner: str,
+        chat_id: str,
+        *,
+        request_id: str,
+        max_past: int,
+        once: Once | None = None,
+    ) -> StartedTurn | StoredAnswer:
+        return await self._begin(self._new(owner, chat_id, request_id, max_past, once, None))
+
+    def _new(
+        self,
+        owner: str,
+        chat_id: str,
+        request_id: str,
+        max_past: int,
+        once: Once | None,
+        question: Question | None,
+    ) -> NewTurn:
+        return NewTurn(
             owner=owner,
             chat_id=chat_id,
             turn_id=uuid.uuid4().hex,
-            user_prompt=user_prompt,
-            system_prompt=system_prompt,
+            question=question,
             request_id=request_id,
             max_past=max_past,
             holder=self._holder,
             lease_ms=self._lease_ms,
+            once=once,
+            key_ms=self._key_ms,
         )
+
+    async def _begin(self, new: NewTurn) -> StartedTurn | StoredAnswer:
         # Renewed from the moment it may exist, so that a slow commit cannot outlive its own lease.
         self._held.add(new.turn_id)
+        begun: StartedTurn | StoredAnswer | None = None
         try:
-            return await self._run(
+            begun = await self._run(
                 "begin_turn",
-                lambda connection: statements.begin_turn(connection, new),
+                lambda connection: turns.begin(connection, new),
                 writes=True,
                 late=self._end_late,
             )
-        except BaseException:
-            self._held.discard(new.turn_id)
-            raise
+        finally:
+            if not isinstance(begun, StartedTurn):
+                self._held.discard(new.turn_id)
+        return begun
 
     async def end_turn(self, turn: StartedTurn, outcome: TurnOutcome) -> None:
         try:
             await self._run(
-                "end_turn",
-                lambda connection: statements.end_turn(connection, turn, outcome),
-                writes=True,
+                "end_turn", lambda connection: turns.end(connection, turn, outcome), writes=True
             )
         finally:
             self._held.discard(turn.turn_id)
         self._metrics.turns.labels(outcome.status.value).inc()
-
-    async def list_chats(
-        self, owner: str, limit: int, before: tuple[int, str] | None
-    ) -> Sequence[ChatHead]:
-        return await self._run(
-            "list_chats",
-            lambda connection: statements.list_chats(connection, owner, limit, before),
-        )
-
-    async def get_chat(self, owner: str, chat_id: str) -> ChatHead | None:
-        return await self._run(
-            "get_chat", lambda connection: statements.get_chat(connection, owner, chat_id)
-        )
-
-    async def list_turns(self, owner: str, chat_id: str, limit: int, after: int) -> Sequence[Turn]:
-        return await self._run(
-            "list_turns",
-            lambda connection: statements.list_turns(connection, owner, chat_id, limit, after),
-        )
-
-    async def delete_chat(self, owner: str, chat_id: str) -> bool:
-        return await self._run(
-            "delete_chat",
-            lambda connection: statements.delete_chat(connection, owner, chat_id),
-            writes=True,
-        )
-
-    # ---- leases ---------------------------------------------------------------------------------
-
-    async def _renew_for_ever(self) -> None:
-        sweep_at = 0.0
-        while True:
-            await asyncio.sleep(self._lease_ms / 3000)
-            sweep = time.monotonic() >= sweep_at
-            if not self._held and not sweep:
-                continue
-            try:
-                # The set belongs to the event loop: the database's thread gets a copy.
-                held = tuple(self._held)
-                renew = partial(
-                    statements.renew_leases,
-                    holder=self._holder,
-                    turn_ids=held,
-                    lease_ms=self._lease_ms,
-                )
-                await self._run("renew", renew, writes=True)
-                # In a transaction of its own: a sweep that has to wait must not undo the renewal.
-                sweep_dead = partial(statements.end_dead_turns, every=False)
-                await self._run("sweep", sweep_dead, writes=True)
-                sweep_at = time.monotonic() + self._lease_ms / 1000
-            except ApiError as error:
-                logs.event(logger, logging.WARNING, "leases not renewed", error_code=error.code)
 
     async def _end_late(self, turn: object) -> None:
         """A turn that began after its request had given up."""
         if isinstance(turn, StartedTurn):
             await self.end_turn(turn, TurnOutcome(status=TurnStatus.INTERRUPTED))
 
-    # ---- running --------------------------------------------------------------------------------
+    async def find_answer(self, owner: str, once: Once) -> StoredAnswer | None:
+        def find(connection: Connection) -> StoredAnswer | None:
+            asked = idempotency.find(connection, owner, once, self._key_ms)
+            return idempotency.outcome(connection, owner, asked) if asked else None
 
-    def _transact(self, operation: Callable[[Connection], T], *, writes: bool) -> T:
-        for attempt in range(_ATTEMPTS):
-            try:
-                with self._database.engine.connect() as plain:
-                    connection = plain.execution_options(writes=writes)
-                    with connection.begin():
-                        return operation(connection)
-            except DBAPIError as error:
-                if attempt == _ATTEMPTS - 1 or not self._database.may_repeat(error):
-                    raise
-        raise AssertionError("unreachable")
+        return await self._run("find_answer", find)
 
-    async def _run(
+    # ---- reading --------------------------------------------------------------------------------
+
+    async def list_chats(
+        self, owner: str, limit: int, before: Place | None, search: str = ""
+    ) -> ChatPage:
+        if search:
+            return await search_chats(self._run, owner, limit, before, search)
+        after = before[:2] if before else None
+        heads = await self._run(
+            "list_chats",
+            lambda connection: reading.list_chats(connection, owner, limit + 1, after),
+        )
+        page = heads[:limit]
+        return ChatPage(page, page[-1].place if len(heads) > limit else None)
+
+    async def get_chat(self, owner: str, chat_id: str) -> ChatHead | None:
+        return await self._run(
+            "get_chat", lambda connection: reading.get_chat(connection, owner, chat_id)
+        )
+
+    async def list_turns(
+        self,
+        owner: str,
+        chat_id: str,
+        limit: int,
+        after: int,
+        *,
+        replaced: bool = False,
+        most_bytes: int = PAGE_BYTES,
+    ) -> TurnPage:
+        return await self._run(
+            "list_turns",
+            lambda connection: reading.list_turns(
+                connection, owner, chat_id, limit, after, replaced=replaced, most_bytes=most_bytes
+            ),
+        )
+
+    # ---- keeping --------------------------------------------------------------------------------
+
+    async def rename_chat(self, owner: str, chat_id: str, title: str) -> ChatHead | None:
+        return await self._run(
+            "rename_chat",
+            lambda connection: keeping.rename_chat(connection, owner, chat_id, title),
+            writes=True,
+        )
+
+    async def branch_chat(self, owner: str, chat_id: str, before: int, new_id: str) -> ChatHead:
+        return await self._run(
+            "branch_chat",
+            lambda connection: keeping.branch_chat(connection, owner, chat_id, before, new_id),
+            writes=True,
+        )
+
+    async def delete_chat(self, owner: str, chat_id: str) -> bool:
+        return await self._run(
+            "delete_chat",
+            lambda connection: keeping.delete_chat(connection, owner, chat_id),
+            writes=True,
+        )
+
+    async def purge(self, before_ms: int, *, dry_run: bool = False) -> Purged:
+        purged = Purged()
+        after: tuple[str, str] | None = ("", "")
+        while after is not None:
+            some = partial(_purge_some, before_ms=before_ms, after=after, dry_run=dry_run)
+            gone, after = await self._run("purge", some, writes=not dry_run)
+            purged = replace(
+                purged, chats=purged.chats + gone.chats, turns=purged.turns + gone.turns
+            )
+        return replace(purged, keys=await self._purge_keys(dry_run=dry_run))
+
+    async def _purge_keys(self, *, dry_run: bool) -> int:
+        old = partial(
+            keeping.purge_keys,
+            before_ms=now_ms() - self._key_ms,
+            limit=_PURGE_KEYS,
+            dry_run=dry_run,
+        )
+        total = 0
+        while True:
+            gone = await self._run("purge", old, writes=not dry_run)
+            total += gone
+            if dry_run or gone < _PURGE_KEYS:
+                return total
+
+    async def run(
         self,
         name: str,
         operation: Callable[[Connection], T],
         *,
         writes: bool = False,
-        late: Callable[[object], Awaitable[None]] | None = None,
+        late: Late | None = None,
     ) -> T:
-        """Run to the end whatever happens to the caller; the caller waits no longer than the limit.
+        """One transaction on the chats' database for others who keep something there."""
+        return await self._run(name, operation, writes=writes, late=late)
 
-        A read that has not begun when the caller goes is left out. So is a write with `late`;
-        one that has begun gets its result handed to `late`.
-        """
+    # ---- leases ---------------------------------------------------------------------------------
 
-        def whole() -> T:
-            with self._metrics.store.labels(name).time():
-                return self._transact(operation, writes=writes)
-
-        submitted = self._threads.submit(whole)
-        future = asyncio.wrap_future(submitted)
-        self._operations.add(future)
-        future.add_done_callback(self._operations.discard)
-        try:
-            async with asyncio.timeout(self._timeout_s + 0.25):
-                return await asyncio.shield(future)
-        except SQLAlchemyError as error:
-            self._say_why(name, error)
-            raise self._database.translate(error) from error
-        except (TimeoutError, asyncio.CancelledError) as error:
-            # An ending has to be stored even when nobody waits for it any more.
-            needed = writes and late is None
-            if needed or not submitted.cancel():
-                self._watch_late(name, future, late)
-            if isinstance(error, TimeoutError):
-                raise StoreUnavailable(retry_after_s=2) from error
-            raise
-
-    def _say_why(self, name: str, error: SQLAlchemyError) -> None:
-        """Callers learn a code only; the operator needs the database's own words, not a flood."""
-        if time.monotonic() < self._silent_until:
+    async def _renew(self) -> None:
+        if not self._held and time.monotonic() < self._sweep_at:
             return
-        self._silent_until = time.monotonic() + _SILENCE_S
-        cause = error.orig if isinstance(error, DBAPIError) and error.orig else error
-        logs.event(
-            logger,
-            logging.WARNING,
-            "the database failed",
-            operation=name,
-            error=type(cause).__name__,
-            sqlstate=getattr(cause, "sqlstate", None),
-            cause=" ".join(str(cause).split())[:300],
-        )
+        try:
+            # The set belongs to the event loop: the database's thread gets a copy.
+            held = tuple(self._held)
+            renew = partial(
+                leases.renew, holder=self._holder, turn_ids=held, lease_ms=self._lease_ms
+            )
+            await self._run("renew", renew, writes=True)
+            # In a transaction of its own: a sweep that has to wait must not undo the renewal.
+            await self._run("sweep", partial(leases.end_dead_turns, every=False), writes=True)
+            self._sweep_at = time.monotonic() + self._lease_ms / 1000
+        except ApiError as error:
+            logs.event(logger, logging.WARNING, "leases not renewed", error_code=error.code)
 
-    def _watch_late(
-        self,
-        name: str,
-        future: asyncio.Future[T],
-        late: Callable[[object], Awaitable[None]] | None,
-    ) -> None:
-        async def after() -> None:
-            await asyncio.wait({future})
-            if not future.cancelled() and future.exception() is None and late is not None:
-                try:
-                    await late(future.result())
-                except (ApiError, LeaseLost):
-                    logs.event(logger, logging.WARNING, "late turn not ended", operation=name)
 
-        watcher = asyncio.create_task(after())
-        self._operations.add(watcher)
-        watcher.add_done_callback(self._operations.discard)
+def _purge_some(
+    connection: Connection, before_ms: int, after: tuple[str, str], *, dry_run: bool
+) -> tuple[Purged, tuple[str, str] | None]:
+    old = keeping.old_chats(connection, before_ms, after, _PURGE_CHATS)
+    gone = [
+        turns
+        for owner, chat_id in old
+        if (turns := keeping.purge_chat(connection, owner, chat_id, before_ms, dry_run=dry_run))
+        is not None
+    ]
+    return Purged(len(gone), sum(gone)), old[-1] if len(old) == _PURGE_CHATS else None

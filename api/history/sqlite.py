@@ -4,7 +4,9 @@ One connection per process: SQLite has one writer anyway, waiting for it in our 
 and can be bounded, and the WAL-reset bug of SQLite before 3.51.3 (two connections of which one
 writes while another checkpoints can damage the file) cannot happen inside a process. Between
 processes it could; so an older library gets the rollback journal instead of WAL. In both modes
-`synchronous=FULL`: a commit that was answered survives `kill -9` and a power cut.
+`synchronous=FULL`: a commit that was answered survives `kill -9` and a power cut. The journal is
+kept and overwritten (`PERSIST`): with the one that is deleted (`DELETE`) a commit would count only
+when the folder is synced too, which FULL does not do.
 """
 
 import fcntl
@@ -21,6 +23,7 @@ from api.errors import ApiError, StoreFull, StoreUnavailable
 from api.history.store import StoreError
 
 WAL_IS_SAFE_FROM = (3, 51, 3)
+_DELETED = "deleted"
 
 
 def journal_mode() -> tuple[str, str]:
@@ -28,7 +31,7 @@ def journal_mode() -> tuple[str, str]:
     version = sqlite3.sqlite_version
     if sqlite3.sqlite_version_info >= WAL_IS_SAFE_FROM:
         return "wal", f"SQLite {version} has the fix of the WAL-reset bug"
-    return "delete", f"SQLite {version} is older than 3.51.3, whose WAL could damage the file"
+    return "persist", f"SQLite {version} is older than 3.51.3, whose WAL could damage the file"
 
 
 def database_file(url: URL) -> Path | None:
@@ -39,8 +42,10 @@ def database_file(url: URL) -> Path | None:
 
 
 def prepare_folder(path: Path) -> None:
+    """And the file, which holds what people say: it is the owner's alone."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600, exist_ok=True)
     except OSError as error:
         raise StoreError(f"{path.parent}: cannot be made: {error.strerror}") from error
 
@@ -57,20 +62,36 @@ def _configure(engine: Engine, timeout_s: float) -> None:
             cursor.execute(f"PRAGMA journal_mode={mode}")
             cursor.execute("PRAGMA synchronous=FULL")
             cursor.execute("PRAGMA foreign_keys=ON")
+            # What is deleted is overwritten, in the file itself.
+            cursor.execute("PRAGMA secure_delete=ON")
         finally:
             cursor.close()
 
     @event.listens_for(engine, "begin")
     def on_begin(connection: Connection) -> None:
+        if connection.info.pop(_DELETED, False):
+            if mode == "wal":
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+            connection.exec_driver_sql("PRAGMA journal_size_limit=-1")
         # A read that becomes a write can fail at once, whatever the busy time-out says.
         writes = connection.get_execution_options().get("writes", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def leave_nothing_behind(connection: Connection) -> None:
+    """In a transaction that deletes: the journal, which holds what was there, is cut off when it
+    commits (a WAL when the next one begins), not kept for the next transaction.
+    """
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("PRAGMA journal_size_limit=0")
+        connection.info[_DELETED] = True
 
 
 class SqliteFile:
     """A database file, or one in memory. One connection, one thread."""
 
     connections = 1
+    group_size = 64
 
     def __init__(self, url: URL, timeout_s: float) -> None:
         self._file = database_file(url)
@@ -109,6 +130,11 @@ class SqliteFile:
     def may_repeat(self, error: BaseException) -> bool:
         """Never: nobody else writes while a transaction that writes runs."""
         return False
+
+    def may_split(self, error: BaseException) -> bool:
+        """Not when somebody else holds the file: each would wait for it as long again."""
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        return getattr(cause, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_BUSY
 
     def translate(self, error: BaseException) -> ApiError:
         cause = error.orig if isinstance(error, DBAPIError) else error

@@ -1,4 +1,4 @@
-"""`POST /chat` and `POST /chat/batch`."""
+"""`POST /chat`, `POST /chat/batch` and another answer to a chat's last question."""
 
 import asyncio
 import logging
@@ -10,30 +10,37 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api import logs
+from api.chat import Conversation
 from api.chat_stream import open_stream
-from api.context import context_of
-from api.errors import ApiError, InternalError, Overloaded
+from api.context import Call, Charge, context_of
+from api.errors import ApiError, InternalError, InvalidRequest, RateLimited
+from api.history import Once, StoredAnswer
+from api.idempotency import HEADER, Replay, once_of
+from api.meter import answer_tokens, text_tokens
 from api.routes.common import (
     POST_ERRORS,
     Parts,
     call_of,
+    check_model,
     errors,
     json_answer,
     json_body,
+    owner_of,
     parts_of,
 )
+from api.routes.pages import CHAT_ID, chat_id_of
 from api.schemas import (
     MAX_BATCH,
+    AnswerOptions,
     ChatAnswer,
     ChatBatch,
     ChatFailure,
     ChatItem,
     ChatQuery,
-    parse_json,
-    timeout_header,
-    validate,
+    RegenerateQuery,
 )
-from api.sse import MEDIA_TYPE, EventStream
+from api.sse import EVENT_SCHEMA, MEDIA_TYPE, EventStream
+from api.validation import parse_json, timeout_header, validate
 
 router = APIRouter(tags=["chat"])
 logger = logging.getLogger("api.chat")
@@ -41,8 +48,8 @@ RETRYABLE = frozenset({429, 503})
 _STREAM = {
     "content": {
         MEDIA_TYPE: {
-            "schema": {
-                "type": "string",
+            "schema": EVENT_SCHEMA
+            | {
                 "description": "`data: {chat_id, delta}` events, then one with the whole response, "
                 "finish_reason, usage and timing, then `data: [DONE]`; or one `event: error`.",
             }
@@ -52,10 +59,20 @@ _STREAM = {
 }
 
 
-def wants_stream(request: Request, query: ChatQuery) -> bool:
+_KEY = {
+    "name": HEADER,
+    "in": "header",
+    "required": False,
+    "description": "Any text that is new for a new request. The same request with the same key is "
+    "answered once and gets that answer again, with `Idempotent-Replayed: true`.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"^[\x21-\x7e]+$"},
+}
+
+
+def wants_stream(request: Request, stream: bool | None) -> bool:
     """What the body says counts; when it says nothing, the Accept header does."""
-    if query.stream is not None:
-        return query.stream
+    if stream is not None:
+        return stream
     return MEDIA_TYPE in request.headers.get("accept", "")
 
 
@@ -63,21 +80,95 @@ def wants_stream(request: Request, query: ChatQuery) -> bool:
     "/chat",
     response_model=ChatAnswer,
     response_model_exclude_none=True,
-    responses={200: _STREAM, **errors(*POST_ERRORS, 409, 507)},
-    openapi_extra=json_body(ChatQuery),
+    responses={200: _STREAM, **errors(*POST_ERRORS, 409, 422, 507)},
+    openapi_extra={"parameters": [_KEY], **json_body(ChatQuery)},
     summary="Ask a question in a chat",
 )
 async def chat(request: Request) -> Response:
-    query = validate(ChatQuery, parse_json(await request.body()))
+    body = parse_json(await request.body())
+    query = validate(ChatQuery, body)
+    once = once_of(request.headers.getlist(HEADER), "/chat", body)
     call = call_of(request, query.timeout_ms)
+    found = await _reserve_unless_stored(
+        request, call, once, query, query.system_prompt, query.user_prompt
+    )
+    if isinstance(found, StoredAnswer):
+        return await _respond(request, found, query, query.stream)
+    begun = await parts_of(request).chat.begin(query, found, once)
+    return await _respond(request, begun, query, query.stream)
+
+
+@router.post(
+    "/chats/{chat_id}/regenerate",
+    response_model=ChatAnswer,
+    response_model_exclude_none=True,
+    responses={200: _STREAM, **errors(*POST_ERRORS, 404, 409, 422, 507)},
+    openapi_extra={"parameters": [CHAT_ID, _KEY], **json_body(RegenerateQuery)},
+    summary="Ask a chat's last question again",
+)
+async def regenerate(request: Request) -> Response:
+    body = parse_json(await request.body())
+    query = validate(RegenerateQuery, body)
+    chat_id = chat_id_of(request)
+    once = once_of(request.headers.getlist(HEADER), f"/chats/{chat_id}/regenerate", body)
+    call = call_of(request, query.timeout_ms)
+    found = await _reserve_unless_stored(request, call, once, query)
+    if isinstance(found, StoredAnswer):
+        return await _respond(request, found, query, query.stream)
+    begun = await parts_of(request).chat.begin_again(chat_id, query, found, once)
+    return await _respond(request, begun, query, query.stream)
+
+
+async def _reserve(
+    request: Request, call: Call, options: AnswerOptions, *texts: str | None
+) -> Call:
+    """Take what the answer may cost from the caller's limits. Earlier turns are not known yet:
+    they are counted when the answer is there.
+    """
+    model = check_model(request, call.caller, options.model)
+    answer = answer_tokens(options.max_tokens)
+    context = context_of(request.scope)
+    return await parts_of(request).meter.reserve(context, call, model, text_tokens(*texts), answer)
+
+
+async def _reserve_unless_stored(
+    request: Request, call: Call, once: Once | None, options: AnswerOptions, *texts: str | None
+) -> Call | StoredAnswer:
+    """The call with what is reserved for it. An answer that is there already is never refused."""
+    try:
+        return await _reserve(request, call, options, *texts)
+    except RateLimited as limited:
+        if once is None:
+            raise
+        stored = await parts_of(request).store.find_answer(owner_of(request), once)
+        if stored is None:
+            raise
+        context_of(request.scope).headers = list(limited.rate_headers)
+        return stored
+
+
+async def _respond(
+    request: Request,
+    begun: Conversation | StoredAnswer,
+    options: AnswerOptions,
+    stream: bool | None,
+) -> Response:
     service = parts_of(request).chat
-    if not wants_stream(request, query):
-        answer = await service.answer(query, call)
+    streams = wants_stream(request, stream)
+    if isinstance(begun, StoredAnswer):
+        for charge in context_of(request.scope).charges:
+            charge.nothing()
+        replay = Replay(begun, details=bool(options.details))
+        if streams:
+            return EventStream(replay, replay.headers)
+        return json_answer(replay.body(), replay.headers)
+    if not streams:
+        answer = await service.complete(begun)
         return json_answer(answer.body, answer.headers)
-    stream = await open_stream(service, query, call)
+    made = await open_stream(service, begun)
     # Should anything keep the response from being sent, the request's end still lets go of it.
-    context_of(request.scope).cleanups.append(stream.aclose)
-    return EventStream(stream, stream.headers)
+    context_of(request.scope).cleanups.append(made.aclose)
+    return EventStream(made, made.headers)
 
 
 @router.post(
@@ -88,6 +179,10 @@ async def chat(request: Request) -> Response:
     summary=f"Ask up to {MAX_BATCH} questions at once",
 )
 async def chat_batch(request: Request) -> Response:
+    if HEADER in request.headers:
+        raise InvalidRequest(
+            f"{HEADER}: a batch takes none; send the questions one by one to /chat", param=HEADER
+        )
     batch = validate(ChatBatch, parse_json(await request.body()))
     timeout_header(request.headers.get("x-request-timeout-ms"))
     parts = parts_of(request)
@@ -96,7 +191,7 @@ async def chat_batch(request: Request) -> Response:
     slots = parts.lifecycle.admit(more) if more else 0
     if slots != more:
         parts.metrics.rejected.labels("in_flight").inc()
-        raise Overloaded(retry_after_s=1)
+        raise parts.lifecycle.overloaded()
     try:
         results = await _answer_all(request, parts, batch.chats)
     finally:
@@ -149,11 +244,15 @@ async def _answer_all(
 async def _answer_one(
     request: Request, parts: Parts, item: object, chat_id: str
 ) -> dict[str, Any] | _Failed:
+    charge: Charge | None = None
     try:
         query = validate(ChatItem, item).model_copy(update={"chat_id": chat_id})
-        return (await parts.chat.answer(query, call_of(request, query.timeout_ms))).body
+        call = call_of(request, query.timeout_ms)
+        call = await _reserve(request, call, query, query.system_prompt, query.user_prompt)
+        charge = call.charge
+        return (await parts.chat.answer(query, call)).body
     except ApiError as error:
-        return _Failed(chat_id, error)
+        return _failed(chat_id, charge, error)
     except Exception as error:  # noqa: BLE001  # its neighbours keep their answers, whatever it did
         logs.event(
             logger,
@@ -163,7 +262,14 @@ async def _answer_one(
             exception=type(error).__name__,
             frames=logs.frames_of(error),
         )
-        return _Failed(chat_id, InternalError())
+        return _failed(chat_id, charge, InternalError())
+
+
+def _failed(chat_id: str, charge: Charge | None, error: ApiError) -> _Failed:
+    if charge is not None:
+        # The others still run, and the client may leave before they have ended.
+        charge.failed()
+    return _Failed(chat_id, error)
 
 
 def _chat_id(item: object) -> str:

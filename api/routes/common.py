@@ -11,13 +11,18 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.chat import ChatService
-from api.context import Call, Lifecycle, context_of
-from api.errors import ApiError
+from api.context import Call, context_of
+from api.errors import ApiError, PermissionDenied
 from api.history import ChatStore
+from api.keys.records import Caller
+from api.keys.service import KeyService
+from api.lifecycle import Lifecycle
+from api.meter import Meter
 from api.metrics import Metrics
-from api.schemas import ErrorEnvelope, timeout_header
+from api.schemas import ErrorEnvelope
 from api.settings import Settings
-from api.upstream import ModelHost
+from api.upstream import Catalogue, ModelHost
+from api.validation import timeout_header
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +34,38 @@ class Parts:
     lifecycle: Lifecycle
     store: ChatStore
     host: ModelHost
+    models: Catalogue
     chat: ChatService
+    keys: KeyService
+    meter: Meter
 
 
 def parts_of(request: Request) -> Parts:
     parts = request.app.state.parts
     assert isinstance(parts, Parts)
     return parts
+
+
+def owner_of(request: Request) -> str:
+    """Whose chats the request may see."""
+    return context_of(request.scope).caller.tenant
+
+
+def check_model(request: Request, caller: Caller, asked: object) -> str | None:
+    """The name of the model that is asked, None where only the model host knows it. Raises
+    PermissionDenied for one that the caller's key may not ask, NotFound for one that there is not.
+    """
+    models = parts_of(request).host.models
+    named = asked if isinstance(asked, str) else None
+    known = named if models.lenient else models.canonical(named)
+    if caller.models is not None and not {named, known} & caller.models:
+        allowed = ", ".join(sorted(caller.models))
+        raise PermissionDenied(
+            f"model: this key may ask {allowed} only", code="model_not_allowed", param="model"
+        )
+    if not models.lenient:
+        models.find(named)
+    return known
 
 
 def call_of(request: Request, timeout_ms: int | None = None) -> Call:
@@ -72,15 +102,28 @@ def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 _MEANINGS = {
     400: "The request is wrong; `param` names the field.",
+    401: "No key, or none that is valid.",
+    403: "The key may not do this.",
     404: "There is no such thing.",
     408: "The body did not arrive in time.",
-    409: "The chat is being answered by another request.",
+    409: "Not as things are; `code` says why: the chat is being answered, for one.",
     413: "The body is too large.",
     415: "Not JSON, or compressed.",
+    421: "A server without keys, on loopback, was called by a name that is not localhost's.",
+    422: "Right in form, but not for what there is: `param` names the field, or the "
+    "Idempotency-Key came with another request before.",
     429: "Too busy; see Retry-After.",
     502: "The model host failed.",
     503: "Something that is needed is away; see Retry-After.",
     504: "The deadline passed.",
     507: "The database is full.",
+}
+# Of every path that may need a key, as the document has them.
+KEY_REFUSALS = {
+    status: {
+        "description": _MEANINGS[status],
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorEnvelope"}}},
+    }
+    for status in (401, 403, 421)
 }
 POST_ERRORS = (400, 408, 413, 415, 429, 502, 503, 504)

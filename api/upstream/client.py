@@ -1,307 +1,240 @@
-"""Talks to the model host: deadline, retries, and what its answers and failures mean for our
-clients.
+"""Talks to the model hosts: which model and address is asked, and what is asked again (one attempt:
+api.upstream.attempt).
 
 Rules. Nothing is repeated after the first byte of an answer arrived, nor past the deadline. What
 is repeated: refused and reset connections, and 502/503 of a host (or of the proxy before it) that
-is starting, draining or gone. Generation keeps no state in the host, so repeating a request that
-was never answered is safe. But a connection that broke after the request was sent may mean that
-the request killed the host, so that is repeated once and no more: one prompt must not go through
-all replicas.
+is starting, draining or gone; at another address of the model, if it has one. Generation keeps no
+state in the host, so repeating a request that was never answered is safe. But a connection that
+broke after the request was sent may mean that the request killed the host, so that is repeated
+once and no more: one prompt must not go through all replicas. When no address is left, the
+model's fallback is asked; without one, and where nobody is there at all, a question may wait for a
+host to be started (api.upstream.room).
 """
 
 import asyncio
+import itertools
 import logging
 import time
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import httpx
 import orjson
 
 from api import logs
 from api.context import Call
-from api.errors import (
-    ApiError,
-    DeadlineExceeded,
-    HostRefusal,
-    ModelHostUnavailable,
-    UpstreamError,
-)
+from api.errors import ModelHostUnavailable, ModelStarting, UpstreamError
 from api.metrics import Metrics
 from api.settings import Settings
+from api.upstream.attempt import UNAVAILABLE_RETRY_S, AttemptFailed, Attempts, Message
+from api.upstream.balancer import Policy
+from api.upstream.peers import Peers
+from api.upstream.pool import HostAddress, Pool
+from api.upstream.probes import Probes
+from api.upstream.registry import Registry
+from api.upstream.reply import Opened, UpstreamReply, UpstreamStream, read
 from api.upstream.retry import RetryBudget, pause_s
-from api.upstream.transport import TRANSPORT_ERRORS, failure_of, make_transport
+from api.upstream.transport import make_transport
 
 logger = logging.getLogger("api.upstream")
-MAX_REPLY = 64 * 1024 * 1024
-# The host enforces the same deadline and its answer says more; wait for it a moment longer.
-GRACE_S = 0.2
-# Statuses of the host that are about the client's request and therefore the client's to see.
-CLIENT_STATUSES = frozenset({400, 404, 413, 415, 422, 429})
-KEPT_HEADERS = ("server-timing", "x-finish-reason")
-
-
-class _AttemptFailed(Exception):
-    """One attempt broke before the first byte of an answer."""
-
-    def __init__(self, reason: str, error: ApiError, retry: bool, *, once: bool = False) -> None:
-        self.reason = reason
-        self.error = error
-        self.retry = retry
-        self.once = once
 
 
 @dataclass(frozen=True, slots=True)
-class UpstreamReply:
-    """A whole answer with status 200."""
+class Wanted:
+    """Which model a request is for, and what ties it to the replica that holds its prefix."""
 
-    body: bytes
-    headers: dict[str, str]
-    content_type: str
+    model: str | None = None
+    affinity: str | None = None
+    # The body names the model, under `model`.
+    in_body: bool = False
+    fallback: bool = True
 
 
-class UpstreamStream:
-    """An answer with status 200 whose bytes still come. The owner must `aclose` it."""
+ANY = Wanted()
 
-    def __init__(self, response: httpx.Response, call: Call, idle_s: float) -> None:
-        self._response = response
-        self.call = call
-        self._idle_s = idle_s
-        self._chunks: AsyncIterator[bytes] = response.aiter_raw()
-        self.headers = _kept(response)
-        self.content_type = response.headers.get("content-type", "")
 
-    async def next_chunk(self) -> bytes | None:
-        """Some bytes, or None at the end. Raises ApiError when they stop coming."""
-        left = self.call.remaining() + GRACE_S
-        try:
-            async with asyncio.timeout(min(left, self._idle_s)):
-                return await anext(self._chunks, None)
-        except TimeoutError as error:
-            if left <= self._idle_s:
-                raise DeadlineExceeded from error
-            raise UpstreamError("The model host fell silent in the middle of its answer") from error
-        except TRANSPORT_ERRORS as error:
-            raise broken_off(self.call, error) from error
+class _AllOut(Exception):
+    """No address of the model is left to be asked."""
 
-    async def aclose(self) -> None:
-        """Closing before the end is what tells the host to abort the request."""
-        try:
-            await self._response.aclose()
-        except TRANSPORT_ERRORS:
-            logger.debug("the connection to the model host was already broken")
+    def __init__(self, failed: AttemptFailed | None) -> None:
+        self.error = (
+            failed.error if failed else ModelHostUnavailable(retry_after_s=UNAVAILABLE_RETRY_S)
+        )
+
+
+class _NobodyThere(Exception):
+    """Nobody listens at any address of the model, or it has none."""
 
 
 class ModelHost:
     def __init__(
-        self, settings: Settings, metrics: Metrics, transport: httpx.AsyncBaseTransport | None
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        transport: httpx.AsyncBaseTransport | None,
+        policy: Policy | None = None,
     ) -> None:
         self._settings = settings
         self._metrics = metrics
         self._budget = RetryBudget(settings.retry_budget, settings.retry_burst)
-        self._client = httpx.AsyncClient(
-            base_url=settings.model_host_url.rstrip("/"),
-            transport=transport or make_transport(settings),
-            trust_env=False,
-            follow_redirects=False,
-            headers={"Accept-Encoding": "identity"},
+        self.models = Registry(settings, metrics, policy)
+        self._wire = transport or make_transport(settings)
+        self.probes = Probes(self._wire, self.models)
+        self.peers = Peers(settings, self._wire)
+        self._attempts = Attempts(
+            settings, metrics, self._wire, self.probes, name_models=not self.models.lenient
         )
 
+    async def start(self) -> None:
+        """Begin to look after the addresses: resolve, probe, read the models file again."""
+        await self.probes.start()
+
     async def aclose(self) -> None:
-        await self._client.aclose()
+        await self.probes.close()
+        await self._wire.aclose()
 
     async def request(
-        self, method: str, path: str, call: Call, body: bytes | None = None
+        self, method: str, path: str, call: Call, body: bytes | None = None, wanted: Wanted = ANY
     ) -> UpstreamReply:
         """The whole answer. Raises ApiError for every status but 200."""
-        response = await self._open(method, path, call, body, "application/json")
+        opened = await self._open(Message(method, path, call, body, "application/json"), wanted)
+        stay = opened.stay
         try:
-            content = await _read(response, call)
+            content = await read(opened.response, call)
+            stay.end(whole=True)
+        except UpstreamError:
+            stay.failed("broken_off")
+            raise
         finally:
-            await response.aclose()
-        return UpstreamReply(content, _kept(response), response.headers.get("content-type", ""))
+            stay.end(whole=False)
+            await opened.response.aclose()
+        return UpstreamReply(content, opened.headers, opened.content_type, opened.model)
 
     async def stream(
-        self, path: str, call: Call, body: bytes, accept: str = "text/event-stream"
+        self,
+        path: str,
+        call: Call,
+        body: bytes,
+        accept: str = "text/event-stream",
+        wanted: Wanted = ANY,
     ) -> UpstreamStream:
         """An answer to be relayed; its status is known to be 200."""
-        response = await self._open("POST", path, call, body, accept)
-        return UpstreamStream(response, call, self._settings.stream_idle_timeout_s)
+        opened = await self._open(Message("POST", path, call, body, accept), wanted)
+        idle_s = opened.stay.pool.spec.timeouts.idle_s or self._settings.stream_idle_timeout_s
+        return UpstreamStream(opened, call, idle_s)
 
-    async def is_ready(self, call: Call) -> bool:
-        """One look at the host's readiness, without retries."""
-        try:
-            response = await self._attempt("GET", "/readyz", call, None, "application/json")
-        except (_AttemptFailed, ApiError):
-            return False
-        await response.aclose()
-        return response.status_code == 200
+    # ---- which model and address ----------------------------------------------------------------
 
-    async def _open(
-        self, method: str, path: str, call: Call, body: bytes | None, accept: str
-    ) -> httpx.Response:
+    async def _open(self, message: Message, wanted: Wanted) -> Opened:
+        pool = self.models.find(wanted.model)
         self._budget.deposit()
-        attempt = once = 0
         while True:
             try:
-                response = await self._attempt(method, path, call, body, accept, retry=attempt > 0)
-                if response.status_code == 200:
-                    return response
-                await self._raise_refusal(response, call)
-            except _AttemptFailed as failed:
+                sent = self._for_pool(message, wanted, pool)
+                return await self._ask_or_wait(pool, sent, wanted)
+            except _AllOut as out:
+                after = self.models.fallback_of(pool) if wanted.fallback else None
+                if after is None:
+                    raise out.error from out
+                if pool.room.hold_s and message.is_question:
+                    # Nobody waits where another model answers; it is wanted all the same.
+                    pool.room.want()
+                self._metrics.fallbacks.labels(pool.name, after.name).inc()
+                pool = after
+
+    async def _ask_or_wait(self, pool: Pool, message: Message, wanted: Wanted) -> Opened:
+        """The answer; while no host of the model is there, a question waits for one."""
+        if not pool.room.hold_s or (wanted.fallback and pool.spec.fallback is not None):
+            return await self._ask(pool, message, wanted)
+        until = time.monotonic() + pool.room.hold_s
+        nobody = pool.room.is_open
+        while True:
+            if nobody:
+                await self._wait_for_host(pool, message, until)
+            try:
+                return await self._ask(pool, message, wanted)
+            except _NobodyThere:
+                nobody = True
+
+    async def _wait_for_host(self, pool: Pool, message: Message, until: float) -> None:
+        if not message.is_question:
+            # What is no question starts no host, and is not worth the wait.
+            raise ModelStarting(pool.room.expected_s())
+        patience_s = min(until - time.monotonic(), message.call.remaining())
+        self.probes.look_out(pool)
+        await pool.room.wait(patience_s, message.tokens or 0)
+
+    def _for_pool(self, message: Message, wanted: Wanted, pool: Pool) -> Message:
+        """The request with the name that the host knows the model by, and the model's deadline."""
+        total_s = pool.spec.timeouts.total_s
+        if total_s is not None:
+            deadline = min(message.call.deadline, time.monotonic() + total_s)
+            message = replace(message, call=replace(message.call, deadline=deadline))
+        renamed = wanted.model is not None and wanted.model != pool.served_name
+        if renamed and wanted.in_body and message.body and not self.models.lenient:
+            content = orjson.loads(message.body) | {"model": pool.served_name}
+            message = replace(message, body=orjson.dumps(content))
+        return message
+
+    async def _ask(self, pool: Pool, message: Message, wanted: Wanted) -> Opened:
+        failed: AttemptFailed | None = None
+        tried: list[HostAddress] = []
+        once = nobody = 0
+        none_ready = False
+        stands_in = wanted.fallback and pool.spec.fallback is not None
+        may_wait = bool(pool.room.hold_s) and not stands_in
+        for attempt in itertools.count():
+            pause = 0.0
+            elsewhere = failed is not None and failed.elsewhere
+            address = pool.choose(wanted.affinity, tried, healthy_only=elsewhere)
+            if address is None and failed is not None and elsewhere:
+                raise failed.error
+            if address is None and may_wait and (none_ready or nobody == len(tried)):
+                raise _NobodyThere from failed
+            if address is None and tried and not stands_in:
+                tried.clear()
+                nobody = 0
+                address = pool.choose(wanted.affinity, tried)
+                pause = pause_s(attempt - 1)
+            if address is None:
+                raise _AllOut(failed)
+            if failed is not None:
+                await self._pause_or_raise(failed, attempt, pause, message.call)
+            tried.append(address)
+            try:
+                return await self._attempts.make(pool, address, message, resend=attempt)
+            except AttemptFailed as error:
+                failed = error
+                if message.call.charge is not None:
+                    message.call.charge.not_sent()
                 self._metrics.upstream_failures.labels(failed.reason).inc()
                 once += failed.once
-                failed.retry = failed.retry and once <= 1
-                await self._pause_or_raise(failed, attempt, call)
-            attempt += 1
+                nobody += failed.nobody
+                # The Service of all pods knows at once that there are none, DNS only later.
+                none_ready = none_ready or (failed.nobody and address.standby)
+                if not failed.retry or once > 1:
+                    self._give_up(failed, attempt, message.call)
+        raise AssertionError("unreachable")
 
-    async def _pause_or_raise(self, failed: _AttemptFailed, attempt: int, call: Call) -> None:
-        pause = pause_s(attempt)
+    async def _pause_or_raise(
+        self, failed: AttemptFailed, attempt: int, pause: float, call: Call
+    ) -> None:
         if (
-            not failed.retry
-            or attempt >= self._settings.retry_attempts
+            attempt > self._settings.retry_attempts
             or time.monotonic() + pause >= call.deadline
             or not self._budget.withdraw()
         ):
-            logs.event(
-                logger,
-                logging.WARNING,
-                "model host failed",
-                request_id=call.request_id,
-                reason=failed.reason,
-                attempts=attempt + 1,
-            )
-            raise failed.error from failed
+            self._give_up(failed, attempt - 1, call)
         self._metrics.upstream_retries.labels(failed.reason).inc()
-        await asyncio.sleep(pause)
+        if pause:
+            await asyncio.sleep(pause)
 
-    async def _attempt(
-        self,
-        method: str,
-        path: str,
-        call: Call,
-        body: bytes | None,
-        accept: str,
-        *,
-        retry: bool = False,
-    ) -> httpx.Response:
-        left = call.remaining()
-        settings = self._settings
-        headers = {
-            "Accept": accept,
-            "X-Request-Id": call.request_id,
-            "X-Request-Timeout-Ms": str(max(1, int(left * 1000))),
-        }
-        if retry:
-            # A kept connection may lead to a proxy whose host is gone for good (KServe's agent in a
-            # pod that ends): it is used this once more and then closed, so the next one is new.
-            headers["Connection"] = "close"
-        if body is not None:
-            headers["Content-Type"] = "application/json"
-        request = self._client.build_request(
-            method,
-            path,
-            content=body,
-            headers=headers,
-            timeout=httpx.Timeout(
-                connect=min(settings.connect_timeout_s, left),
-                read=left + GRACE_S,
-                write=settings.write_timeout_s,
-                pool=settings.pool_timeout_s,
-            ),
+    def _give_up(self, failed: AttemptFailed, attempt: int, call: Call) -> None:
+        logs.event(
+            logger,
+            logging.WARNING,
+            "model host failed",
+            request_id=call.request_id,
+            reason=failed.reason,
+            attempts=attempt + 1,
         )
-        self._metrics.upstream_attempts.inc()
-        try:
-            async with asyncio.timeout(left + GRACE_S):
-                return await self._client.send(request, stream=True)
-        except TimeoutError as error:
-            raise DeadlineExceeded from error
-        except TRANSPORT_ERRORS as error:
-            failure = failure_of(error)
-            retry_after = 2.0 if failure.error is ModelHostUnavailable else None
-            made = failure.error(retry_after_s=retry_after)
-            raise _AttemptFailed(failure.reason, made, failure.retry, once=failure.once) from error
-
-    async def _raise_refusal(self, response: httpx.Response, call: Call) -> None:
-        try:
-            content = await _read(response, call)
-        finally:
-            await response.aclose()
-        status = response.status_code
-        envelope = _envelope(content)
-        retry_after = _seconds(response.headers.get("retry-after"))
-        if status == 503 or (status == 502 and envelope is None):
-            # 502 without our envelope comes from a proxy that could not reach the host's process.
-            reason = str(envelope.get("code")) if envelope else f"status_{status}"
-            known = reason if reason in ("not_ready", "draining") else f"status_{status}"
-            raise _AttemptFailed(
-                known, ModelHostUnavailable(retry_after_s=retry_after or 2.0), retry=True
-            )
-        if status == 504:
-            raise DeadlineExceeded
-        if status in CLIENT_STATUSES and envelope is not None:
-            raise _refusal(status, envelope, retry_after)
-        self._metrics.upstream_failures.labels(f"status_{status}").inc()
-        raise UpstreamError
-
-
-async def _read(response: httpx.Response, call: Call) -> bytes:
-    """The body of a short answer; it came only once it was complete, so it comes at once."""
-    content = bytearray()
-    try:
-        async with asyncio.timeout(call.remaining() + GRACE_S):
-            async for chunk in response.aiter_raw():
-                content += chunk
-                if len(content) > MAX_REPLY:
-                    raise UpstreamError("The model host's answer is too large")
-    except TimeoutError as error:
-        raise DeadlineExceeded from error
-    except TRANSPORT_ERRORS as error:
-        raise broken_off(call, error) from error
-    return bytes(content)
-
-
-def broken_off(call: Call, error: Exception | None = None) -> UpstreamError:
-    """What the client is told of an answer that ended too soon; the log says by what."""
-    cause = error and (error.__cause__ or error)
-    logs.event(
-        logger,
-        logging.WARNING,
-        "answer broken off",
-        request_id=call.request_id,
-        reason=type(cause).__name__ if cause else "ended early",
-    )
-    return UpstreamError("The model host broke off its answer")
-
-
-def _kept(response: httpx.Response) -> dict[str, str]:
-    return {name: response.headers[name] for name in KEPT_HEADERS if name in response.headers}
-
-
-def _envelope(content: bytes) -> dict[str, Any] | None:
-    """The error object of design.md, if that is what the body holds."""
-    try:
-        error = orjson.loads(content)["error"]
-        if isinstance(error["message"], str) and isinstance(error["code"], str):
-            return dict(error)
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        return None
-    return None
-
-
-def _refusal(status: int, envelope: dict[str, Any], retry_after: float | None) -> HostRefusal:
-    fixed = {"message", "type", "code", "param", "request_id"}
-    return HostRefusal(
-        status,
-        str(envelope.get("type", "invalid_request_error")),
-        envelope["message"],
-        code=envelope["code"],
-        param=envelope.get("param"),
-        retry_after_s=retry_after if retry_after or status != 429 else 1.0,
-        extra={key: value for key, value in envelope.items() if key not in fixed},
-    )
-
-
-def _seconds(value: str | None) -> float | None:
-    return float(value) if value and value.isascii() and value.isdigit() else None
+        raise failed.error from failed

@@ -7,7 +7,7 @@ from typing import Any
 
 from api.errors import ApiError, HostRefusal, UpstreamError
 from api.sse import MEDIA_TYPE, EventSplitter
-from api.upstream.client import UpstreamStream, broken_off
+from api.upstream.reply import UpstreamStream
 
 logger = logging.getLogger("api.upstream")
 DRAIN_S = 1.0
@@ -30,11 +30,18 @@ class UpstreamEvents:
         await self._fill()
         return self._events.popleft()
 
+    async def at_hand(self) -> list[bytes]:
+        """The next event, and those that came with it."""
+        await self._fill()
+        events = list(self._events)
+        self._events.clear()
+        return events
+
     async def _fill(self) -> None:
         while not self._events:
             chunk = await self._upstream.next_chunk()
             if chunk is None:
-                raise broken_off(self._upstream.call)
+                raise self._upstream.ended_early()
             try:
                 self._events.extend(self._splitter.feed(chunk))
             except ValueError as error:

@@ -1,34 +1,29 @@
-"""Which wire carries httpx, in one place, and what its failures mean.
-
-httpx's own pool loses slots when requests are cancelled under contention and is several times
-slower; aiohttp's connector has neither trouble, and `httpx-aiohttp` puts it under httpx's
-interface. To change the wire, change `make_transport` and the table.
+"""Which wire carries httpx, in one place, and what its failures mean. To change the wire, change
+`make_transport` and the table.
 """
 
+import errno
 from dataclasses import dataclass
+from functools import lru_cache
 
-import aiohttp
 import httpx
-from httpx_aiohttp import AiohttpTransport
 
 from api.errors import ApiError, DeadlineExceeded, ModelHostUnavailable, UpstreamError
 from api.settings import Settings
+from api.upstream.connection import Disconnected
+from api.upstream.names import is_gone
+from api.upstream.wire import Wire
 
 
 def make_transport(settings: Settings) -> httpx.AsyncBaseTransport:
-    def session() -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(
-            # Admission bounds the work; a smaller pool would be a second, hidden queue.
-            limit=settings.max_in_flight + 16,
-            keepalive_timeout=settings.keepalive_s,
-            ttl_dns_cache=5,
-        )
-        # No cookies: they would travel from one person's request to another's.
-        return aiohttp.ClientSession(
-            connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
-        )
+    # Admission bounds the work; a smaller pool would be a second, hidden queue.
+    return Wire(limit=settings.max_in_flight + 16, keepalive_s=settings.keepalive_s)
 
-    return AiohttpTransport(client=session, trust_env=False)
+
+@lru_cache(maxsize=1024)
+def parsed(url: str) -> httpx.URL:
+    """Addresses and paths are few, and reading one takes longer than sending it."""
+    return httpx.URL(url)
 
 
 # What an application may be given instead of the wire.
@@ -53,39 +48,37 @@ _DISCONNECTED = Failure("disconnected", ModelHostUnavailable, retry=True, once=T
 _RESET = Failure("reset", ModelHostUnavailable, retry=True, once=True)
 # A pod that has just gone still has an address for a moment, and a packet can be lost.
 _CONNECT_TIMEOUT = Failure("connect_timeout", ModelHostUnavailable, retry=True, once=True)
-# First match wins. The wire's own exception is looked up before httpx's, because the adapter
-# reports a connection that was reset as a connect time-out.
+# First match wins.
 FAILURES: tuple[tuple[type[BaseException], Failure], ...] = (
-    (aiohttp.SocketTimeoutError, Failure("read_timeout", DeadlineExceeded, retry=False)),
-    (aiohttp.ServerTimeoutError, _CONNECT_TIMEOUT),
-    (aiohttp.ClientConnectorError, Failure("connect", ModelHostUnavailable, retry=True)),
-    (
-        aiohttp.ServerDisconnectedError,
-        _DISCONNECTED,
-    ),
-    (aiohttp.ClientOSError, _RESET),
-    (
-        aiohttp.ClientConnectionError,
-        _RESET,
-    ),
-    (aiohttp.ClientError, Failure("protocol", UpstreamError, retry=False)),
+    (Disconnected, _DISCONNECTED),
     (httpx.ConnectTimeout, _CONNECT_TIMEOUT),
     (httpx.PoolTimeout, Failure("pool_timeout", ModelHostUnavailable, retry=False)),
+    (httpx.WriteTimeout, Failure("write_timeout", ModelHostUnavailable, retry=True, once=True)),
     (httpx.TimeoutException, Failure("read_timeout", DeadlineExceeded, retry=False)),
     (httpx.ConnectError, Failure("connect", ModelHostUnavailable, retry=True)),
     (httpx.ReadError, _RESET),
     (httpx.WriteError, _RESET),
     (httpx.RemoteProtocolError, Failure("protocol", UpstreamError, retry=False)),
     (httpx.HTTPError, Failure("protocol", UpstreamError, retry=False)),
-    # Not wrapped by any client: the connection's transport was closed under a write.
+    # The socket's own.
     (OSError, _RESET),
 )
-TRANSPORT_ERRORS = (httpx.HTTPError, aiohttp.ClientError, OSError)
+TRANSPORT_ERRORS = (httpx.HTTPError, OSError)
 
 
 def failure_of(error: BaseException) -> Failure:
-    for candidate in (error.__cause__, error):
-        for kind, failure in FAILURES:
-            if isinstance(candidate, kind):
-                return failure
+    for kind, failure in FAILURES:
+        if isinstance(error, kind):
+            return failure
     raise error
+
+
+_NOBODY = (errno.ECONNREFUSED, errno.EHOSTUNREACH)
+
+
+def says_nobody_is_there(error: BaseException) -> bool:
+    """Nobody listens, which is what a Service without pods says: there is no host that could be
+    sick, slow or full.
+    """
+    cause = error.__cause__ if isinstance(error, httpx.ConnectError) else error
+    return is_gone(cause) or (isinstance(cause, OSError) and cause.errno in _NOBODY)

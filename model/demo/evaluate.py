@@ -1,4 +1,7 @@
-"""Measures the demo model on held-out questions: `python -m model.demo.evaluate`."""
+"""Measures the demo model on held-out questions: `python -m model.demo.evaluate`.
+
+Transformers answers them, and the engine in each kind of numbers: all have to reach the floors.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from model.demo import DEMO_MODEL, cases
 from model.demo.data import outofscope
+from model.engine import EngineConfig, SamplingParams
+from model.engine.admission import new_request
 
 LONGEST_ANSWER = 48
+TRANSFORMERS = "transformers"
 
 
 class Responder:
@@ -51,6 +57,37 @@ class Responder:
             for i, text in zip(chosen, texts, strict=True):
                 answers[i] = text
         return answers
+
+
+FORMS: dict[str, dict[str, str]] = {
+    "float32": {"dtype": "float32"},
+    "bfloat16": {"dtype": "bfloat16"},
+    "int8": {"quantize": "int8"},
+}
+
+
+class EngineResponder:
+    """The same by the engine, with the numbers of one of FORMS."""
+
+    def __init__(self, folder: Path, form: str) -> None:
+        from model.engine.build import build_engine
+
+        config = EngineConfig(model=str(folder), device="cpu", max_queued_requests=1, **FORMS[form])  # type: ignore[arg-type]
+        self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+        self._engine = build_engine(config, lambda _: None)
+
+    def answer(self, chats: Sequence[Sequence[cases.Message]]) -> list[str]:
+        engine, params = self._engine, SamplingParams(max_tokens=LONGEST_ANSWER, temperature=0.0)
+        tokens: list[list[int]] = [[] for _ in chats]
+        for number, chat in enumerate(chats):
+            ids = self._tokenizer.apply_chat_template(
+                list(chat), add_generation_prompt=True, return_dict=False
+            )
+            engine.add(new_request(str(number), ids, params, engine.info, now=time.monotonic()))
+        while engine.has_requests:
+            for output in engine.step():
+                tokens[int(output.request_id)] += output.token_ids
+        return [self._tokenizer.decode(ids, skip_special_tokens=True) for ids in tokens]
 
 
 @dataclass(frozen=True)
@@ -138,18 +175,27 @@ def main() -> int:
     parser.add_argument("--model", type=Path, default=DEMO_MODEL)
     parser.add_argument("--sample", type=int, help="about so many questions instead of all")
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument(
+        "--by",
+        action="append",
+        choices=(TRANSFORMERS, *FORMS),
+        help="who answers: transformers, or the engine with these numbers; default all, in turn",
+    )
     parser.add_argument("--json", type=Path, help="write scores and wrong answers here")
     parser.add_argument("--wrong", type=int, default=0, help="print so many wrong answers")
     args = parser.parse_args()
-    responder = Responder(args.model, dtype=getattr(torch, args.dtype))
-    report = evaluate(responder.answer, sample=args.sample, seed=args.seed)
-    print(show(report))
-    for item in report.wrong[: args.wrong]:
-        print(f"  [{item['category']}] {item['question']!r} -> {item['got']!r}")
+    reports = {}
+    for form in args.by or (TRANSFORMERS, *FORMS):
+        responder = Responder(args.model) if form == TRANSFORMERS else None
+        answer = (responder or EngineResponder(args.model, form)).answer
+        reports[form] = report = evaluate(answer, sample=args.sample, seed=args.seed)
+        print(f"{form}\n{show(report)}", flush=True)
+        for item in report.wrong[: args.wrong]:
+            print(f"  [{item['category']}] {item['question']!r} -> {item['got']!r}")
     if args.json:
-        args.json.write_text(json.dumps(asdict(report), indent=2, ensure_ascii=False) + "\n")
-    return 0 if report.passed else 1
+        found = {form: asdict(report) for form, report in reports.items()}
+        args.json.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+    return 0 if all(report.passed for report in reports.values()) else 1
 
 
 if __name__ == "__main__":

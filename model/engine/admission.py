@@ -32,6 +32,7 @@ def new_request(
     *,
     deadline: float | None = None,
     cache_salt: str | None = None,
+    tenant: str | None = None,
     now: float,
 ) -> Request:
     """Refuses what this engine could never serve."""
@@ -54,6 +55,7 @@ def new_request(
         stop_token_ids=frozenset((*own, *params.stop_token_ids)),
         deadline=deadline,
         cache_salt=cache_salt,
+        tenant=tenant,
     )
 
 

@@ -171,10 +171,12 @@ class AsyncEngine:
         *,
         deadline: float | None = None,
         cache_salt: str | None = None,
+        tenant: str | None = None,
     ) -> RequestStream:
         """`deadline` is on time.monotonic(). Cached prefixes are shared with requests of the same
-        salt only. Raises Overloaded, PromptTooLong, InvalidParameter,
-        DuplicateRequestId, Draining or EngineDead, all before any work is done."""
+        salt only; tenants that wait are served by turns. Raises Overloaded, PromptTooLong,
+        InvalidParameter, DuplicateRequestId, Draining or EngineDead, all before any work is done.
+        """
         engine = self._accepting()
         if request_id in self._streams:
             raise DuplicateRequestId(request_id)
@@ -186,6 +188,7 @@ class AsyncEngine:
             engine.info,
             deadline=deadline,
             cache_salt=cache_salt,
+            tenant=tenant,
             now=now,
         )
         engine.admission.admit(request)

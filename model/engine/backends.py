@@ -1,13 +1,14 @@
 """The forms in which a step can be computed, and which of them serves.
 
 `plain` runs transformers' own forward pass over the plain attention: the reference, on any device.
-`fast` is for a CPU in float32: pages read in place, packed linears, and for models made of Llama's
-layers a decoder of our own. `int8` is the same with linears of eight bits. Engine thread, once.
+`fast` is for a CPU: pages read in place, packed linears, and for models made of Llama's layers a
+decoder of our own. Its linears multiply float32, bfloat16 or, in the form `int8`, eight bits; all
+else is float32. Engine thread, once.
 """
 
 import importlib.util
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
@@ -18,7 +19,7 @@ from model.engine.config import EngineConfig
 from model.engine.errors import ModelLoadError
 from model.engine.kv_cache import KVCache
 from model.engine.model_runner import Compute, forward
-from model.engine.sampler import BinnedDraw, Draw, draw_sorted
+from model.engine.sampler import CompiledPicker, Picker, PlainPicker
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,38 +29,53 @@ class Backend:
     form: str
     """How the layers are computed, for the start-up log."""
     set_threads: tuple[Callable[[int], None], ...] = (torch.set_num_threads,)
-    draw: Draw = draw_sorted
+    picker: Picker = field(default_factory=PlainPicker)
 
 
 def plain(model: PreTrainedModel) -> Backend:
     return Backend(partial(forward, model), PlainAttention, "transformers' own layers")
 
 
-def fast(model: PreTrainedModel, *, int8: bool = False) -> Backend:
+def fast(numbers: str, block_size: int, model: PreTrainedModel) -> Backend:
     """Takes the model's linears apart: it computes nothing on its own from then on."""
     # Numba takes a second to import, which a plain engine need not wait for.
-    from model.engine import kernels
     from model.engine.decoder import Decoder, is_llama_like
-    from model.engine.linear import Int8Linear, PackedLinear, levels, pack_linears
+    from model.engine.linear import Numbers, description, pack_linears
     from model.engine.paged_attention import PagedAttention
+    from model.kernels import ahead, pool
 
-    set_threads = (torch.set_num_threads, kernels.set_threads)
-    kernels.set_threads(torch.get_num_threads())
-    linear = Int8Linear if int8 else PackedLinear
-    kind = f"int8 linears of {levels()} levels" if int8 else "packed linears"
+    pool.set_threads(torch.get_num_threads())
+    kind = Numbers(numbers)
+    compute: Compute
     if is_llama_like(model):
-        form = f"fused layers, {kind}, pages read in place"
-        return Backend(Decoder(model, linear), PagedAttention, form, set_threads, BinnedDraw())
-    pack_linears(model, linear)
-    form = f"transformers' layers, {kind}, pages read in place"
-    return Backend(partial(forward, model), PagedAttention, form, set_threads, BinnedDraw())
+        layers, compute = "fused layers", Decoder(model, kind)
+        compute.compile_now(block_size)
+    else:
+        layers, compute = "transformers' layers", partial(forward, model)
+        pack_linears(model, kind)
+    ahead.wait()
+    form = f"{layers}, {description(kind)}, pages read in place"
+    set_threads = (torch.set_num_threads, pool.set_threads)
+    return Backend(compute, PagedAttention, form, set_threads, CompiledPicker())
 
 
-FORMS: dict[str, Callable[[PreTrainedModel], Backend]] = {
-    "plain": plain,
-    "fast": fast,
-    "int8": partial(fast, int8=True),
-}
+@dataclass(frozen=True, slots=True)
+class Form:
+    """One way to compute a step."""
+
+    name: str
+    make: Callable[[PreTrainedModel], Backend]
+    dtype: torch.dtype
+    """What transformers loads the weights as."""
+    numbers: str
+    """What the linears multiply."""
+
+
+def form_of(name: str, dtype: torch.dtype, block_size: int) -> Form:
+    if name == "plain":
+        return Form(name, plain, dtype, str(dtype).removeprefix("torch."))
+    numbers = "int8" if name == "int8" else str(dtype).removeprefix("torch.")
+    return Form(name, partial(fast, numbers, block_size), torch.float32, numbers)
 
 
 def candidates(
@@ -71,6 +87,8 @@ def candidates(
         return ("plain",), "as configured"
     reason = _no_fast_kernels(device, dtype)
     if config.quantize != "none":
+        if reason is None and dtype is not torch.float32:
+            reason = f"all but the linears is float32, not {str(dtype).removeprefix('torch.')}"
         if reason is not None:
             raise ModelLoadError(f"quantize: {config.quantize} cannot be: {reason}")
         return (config.quantize,), f"this CPU has {torch.backends.cpu.get_cpu_capability()}"
@@ -85,10 +103,9 @@ def candidates(
 def _no_fast_kernels(device: torch.device, dtype: torch.dtype) -> str | None:
     if device.type != "cpu":
         return "the fast kernels are for a CPU"
-    if dtype is not torch.float32:
-        return f"the fast kernels compute in float32, not in {str(dtype).removeprefix('torch.')}"
+    if dtype not in (torch.float32, torch.bfloat16):
+        name = str(dtype).removeprefix("torch.")
+        return f"the fast kernels compute in float32 or bfloat16, not in {name}"
     if importlib.util.find_spec("numba") is None:
         return "numba is not installed"
-    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-        return "this build of torch has no oneDNN"
     return None

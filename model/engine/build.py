@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 
 from model.engine.admission import Admission
-from model.engine.backends import FORMS, candidates
+from model.engine.backends import Form, candidates, form_of
 from model.engine.block_manager import BlockManager
 from model.engine.config import EngineConfig, EngineInfo
 from model.engine.engine import Engine
@@ -27,8 +27,10 @@ from model.engine.sizes import (
     resolve_model_len,
     resolve_queued_tokens,
     resolve_threads,
+    step_memory,
 )
 from model.engine.threads import Threads, flops_per_token
+from model.kernels import ahead
 
 WATCHDOG_STEPS = 3
 """The watchdog waits for this many full steps at the speed measured at load, where that is longer
@@ -40,35 +42,40 @@ def build_engine(config: EngineConfig, on_progress: Callable[[str], None]) -> En
     threads = resolve_threads(config, reasons)
     torch.set_num_threads(threads)
     device = resolve_device(config, reasons)
-    dtype = resolve_dtype(config, device, reasons)
     model_config = load_config(config)
+    dtype = resolve_dtype(config, model_config, device, reasons)
     max_model_len = resolve_model_len(config, model_config, reasons)
     names, reason = candidates(config, device, dtype)
-    for name in names:
-        model = load_model(config, model_config, dtype, device, on_progress)
+    if names == ("plain",):
+        ahead.give_up()
+    forms = [form_of(name, dtype, config.block_size) for name in names]
+    if config.dtype == "auto" and dtype is torch.bfloat16 and device.type == "cpu":
+        # What won the measurement is our kernels' bfloat16, not torch's.
+        exact = (form_of(name, torch.float32, config.block_size) for name in names)
+        forms = [forms[0], *exact]
+    for form in forms:
+        model = load_model(config, model_config, form.dtype, device, on_progress)
         on_progress("comparing the engine with transformers' own forward pass")
         # On a GPU the probe is a full step: what it takes is seen before the rest is given away.
         shapes = probe(model, config.max_num_batched_tokens if device.type == "cuda" else 2)
         work = flops_per_token(model)  # counted now: packing takes the weights away
         try:
-            tested = self_test(
-                model,
-                shapes,
-                FORMS[name],
-                max_model_len,
-                block_size=config.block_size,
-                rounded=name == "int8",
-            )
+            tested = self_test(model, shapes, form, max_model_len, block_size=config.block_size)
             break
         except UnsupportedModel as error:
-            if name == names[-1]:
+            if form is forms[-1]:
                 raise
             reason = str(error)
-            on_progress(f"the {name} kernels do not fit this model")
+            del model
+            on_progress(f"the {form.name} kernels do not fit this model")
     backend = tested.backend
     step_s = tested.seconds_per_token * config.max_num_batched_tokens
     reasons.note("kernels", f"{backend.form}; {tested.seen}; {reason}")
-    num_blocks, max_model_len = resolve_kv_blocks(config, shapes, max_model_len, device, reasons)
+    vocabulary = model.get_input_embeddings().num_embeddings
+    num_blocks, max_model_len = resolve_kv_blocks(
+        config, shapes, max_model_len, device, reasons,
+        step_bytes=step_memory(config, model_config, vocabulary),
+    )  # fmt: skip
     try:
         cache = KVCache(shapes, num_blocks, config.block_size, device)
     except RuntimeError as error:  # torch says "out of memory" in several ways
@@ -80,10 +87,10 @@ def build_engine(config: EngineConfig, on_progress: Callable[[str], None]) -> En
         model_id=config.model,
         architecture=type(model).__name__,
         device=str(device),
-        dtype=str(dtype).removeprefix("torch."),
-        kernels=name,
+        dtype=_dtype_of(form),
+        kernels=form.name,
         max_model_len=max_model_len,
-        vocab_size=model.get_input_embeddings().num_embeddings,
+        vocab_size=vocabulary,
         eos_token_ids=eos_token_ids(model),
         num_kv_blocks=num_blocks,
         block_size=config.block_size,
@@ -104,9 +111,14 @@ def build_engine(config: EngineConfig, on_progress: Callable[[str], None]) -> En
         config.block_size,
         device,
         Threads(threads, work, *backend.set_threads),
-        backend.draw,
+        backend.picker,
     )
     return assemble(runner, info)
+
+
+def _dtype_of(form: Form) -> str:
+    """What the linears multiply, but for int8, beside which all else is float32."""
+    return "float32" if form.numbers == "int8" else form.numbers
 
 
 def assemble(runner: ModelRunner, info: EngineInfo) -> Engine:

@@ -35,7 +35,7 @@ class EngineConfig:
     threads: int | None = None
     trust_remote_code: bool = False
     kernels: str = "auto"
-    """plain: torch's own operators, the reference. fast: our kernels, on a CPU in float32."""
+    """plain: torch's own operators, the reference. fast: our kernels, on a CPU, not in float16."""
     quantize: str = "none"
     """int8: the linears multiply in eight bits; it takes the fast kernels."""
     prefix_cache: bool = True
@@ -109,6 +109,8 @@ class EngineStats:
     num_running: int = 0
     num_waiting: int = 0
     num_waiting_tokens: int = 0
+    num_running_tokens: int = 0
+    """Of prompts and answers, the most that they may become."""
     kv_blocks_total: int = 0
     kv_blocks_used: int = 0
     num_preemptions: int = 0

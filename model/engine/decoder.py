@@ -2,7 +2,7 @@
 
 Takes the weights of a loaded model whose layers are built like Llama's and computes the same
 logits. What is made of other layers keeps transformers' own forward pass. The self-test at load
-compares the two. CPU, float32.
+compares the two. For a CPU; what the linears multiply is `linear.py`'s matter.
 """
 
 from dataclasses import dataclass
@@ -13,27 +13,31 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from model.engine import kernels
 from model.engine.attention import AttentionOptions, StepBatch
-from model.engine.linear import Int8Linear, PackedLinear
-from model.engine.paged_attention import NOTHING, Array, PagedAttention
+from model.engine.linear import NOTHING, Numbers, PackedLinear, kind_of
+from model.engine.paged_attention import PagedAttention
+from model.kernels import ahead, attention, elementwise, pool
+from model.kernels.elementwise import Ints
+from model.kernels.layer import halves_of
+from model.kernels.vectors import Floats
 
-Linear = PackedLinear | Int8Linear
 FAMILIES = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    attention_norm: Array
-    qkv: Linear
-    query_norm: Array
-    key_norm: Array
-    output: Linear
-    mlp_norm: Array
-    gate_up: Linear
-    down: Linear
+    attention_norm: Floats
+    qkv: PackedLinear
+    query_norm: Floats
+    key_norm: Floats
+    output: PackedLinear
+    mlp_norm: Floats
+    gate_up: PackedLinear
+    down: PackedLinear
     attention: Any
     """For its scaling and window, which the self-test changes for a while."""
+    own_window: bool
+    """Qwen's layers have one each, Mistral's read the config's."""
 
 
 def is_llama_like(model: PreTrainedModel) -> bool:
@@ -48,76 +52,107 @@ def is_llama_like(model: PreTrainedModel) -> bool:
 class Decoder:
     """Takes the model apart: only its embedding and its rotary angles are used from then on."""
 
-    def __init__(self, model: PreTrainedModel, linear: type[Linear]) -> None:
+    def __init__(self, model: PreTrainedModel, numbers: Numbers) -> None:
         body = model.get_decoder()
         self._embedding = model.get_input_embeddings()
         self._rotary = body.rotary_emb
         self._eps = np.float32(model.config.rms_norm_eps)
+        self._config = model.config
         self._heads = model.config.num_attention_heads
         tied = model.get_output_embeddings().weight is self._embedding.weight
-        self._layers = [_take(layer, linear) for layer in body.layers]
+        linears = (m for m in body.layers.modules() if isinstance(m, torch.nn.Linear))
+        kind = kind_of(linears, numbers)
+        self._into_attention, self._out_of_attention = halves_of(kind)
+        self._layers = [_take(layer, numbers, kind) for layer in body.layers]
         self._norm = _numbers(body.norm)
-        self._head = linear([model.get_output_embeddings()], keep=tied)
+        self._head = PackedLinear([model.get_output_embeddings()], numbers, keep=tied)
+
+    def compile_now(self, block_size: int) -> None:
+        """What depends on the model, while another process compiles what does not; and then what
+        is made of both."""
+        layer, kv_heads = self._layers[0], self._config.num_key_value_heads
+        stream = np.zeros((1, len(layer.attention_norm)), np.float32)
+        dim = layer.qkv.out_features // (self._heads + 2 * kv_heads)
+        layer.qkv.of(stream)
+        attention.compile_now(self._heads // kv_heads, dim, dim, block_size)
+        ahead.wait()
+        keys = np.zeros((1, kv_heads, dim, block_size), np.float32)
+        values = np.zeros((1, kv_heads, block_size, dim), np.float32)
+        angles, slots = np.zeros((1, dim), np.float32), np.zeros(1, np.int64)
+        qkv, update = layer.qkv.room(1), layer.down.room(1)
+        self._before(layer, stream, update[:0], angles, angles, slots, keys, values, qkv)
+        self._after(layer, stream, np.zeros((1, self._heads * dim), np.float32), update)
 
     def __call__(
         self, token_ids: Tensor, positions: Tensor, keep: list[int], batch: StepBatch
     ) -> Tensor:
         """token_ids and positions (T,) → logits (len(keep), vocabulary) of the rows in `keep`."""
-        attention = batch.attention
-        assert isinstance(attention, PagedAttention)
+        paged = batch.attention
+        assert isinstance(paged, PagedAttention)
         residual = self._embedding(token_ids)
         cos, sin = (t[0].numpy() for t in self._rotary(residual, positions.unsqueeze(0)))
-        normed, activated = torch.empty_like(residual), None
-        into, stream = normed.numpy(), residual.numpy()
-        slots = batch.slots.numpy()
-        update = np.empty((0, residual.shape[1]), np.float32)
+        stream, slots = residual.numpy(), batch.slots.numpy()
+        first = self._layers[0]
+        qkv, room = first.qkv.room(len(stream)), first.down.room(len(stream))
+        attended = np.empty((len(stream), first.output.in_features), np.float32)
+        update = room[:0]
+        # Once a step: transformers' configs are slow to read.
+        common_window = getattr(self._config, "sliding_window", None)
         for number, layer in enumerate(self._layers):
-            kernels.add_norm(stream, update, layer.attention_norm, self._eps, into)
-            qkv = layer.qkv(normed)
-            keys, values = attention.keys[number], attention.values[number]
-            kernels.rotate_and_store(
-                qkv.numpy(), self._heads, cos, sin, slots, keys, values,
-                layer.query_norm, layer.key_norm, self._eps,
-            )  # fmt: skip
-            attended = torch.empty(len(qkv), self._heads * keys.shape[2])
-            attention.attend(number, qkv, self._heads, _options(layer.attention), batch, attended)
-            update = layer.output(attended).numpy()
-            kernels.add_norm(stream, update, layer.mlp_norm, self._eps, into)
-            gate_up = layer.gate_up(normed)
-            if activated is None:
-                activated = torch.empty(gate_up.shape[0], gate_up.shape[1] // 2)
-            kernels.silu_mul(gate_up.numpy(), activated.numpy())
-            update = layer.down(activated).numpy()
-        last = torch.from_numpy(stream[keep])
-        kernels.add_norm(last.numpy(), update[keep], self._norm, self._eps, last.numpy())
-        logits: Tensor = self._head(last)
-        return logits
+            keys, values = paged.keys[number], paged.values[number]
+            self._before(layer, stream, update, cos, sin, slots, keys, values, qkv)
+            window = layer.attention.sliding_window if layer.own_window else common_window
+            options = AttentionOptions(layer.attention.scaling, window, softcap=None, sinks=None)
+            paged.attend(number, qkv, self._heads, options, batch, attended)
+            if layer is self._layers[-1]:
+                # Of the other rows nothing is needed any more: their keys and values are stored.
+                attended, stream, room = attended[keep], stream[keep], room[: len(keep)]
+            self._after(layer, stream, attended, room)
+            update = room
+        normed = np.empty_like(stream)
+        elementwise.add_norm(stream, update, self._norm, self._eps, normed)
+        return torch.from_numpy(self._head.of(normed))
+
+    def _before(
+        self, layer: _Layer, stream: Floats, update: Floats, cos: Floats, sin: Floats, slots: Ints,
+        keys: Floats, values: Floats, qkv: Floats,
+    ) -> None:  # fmt: skip
+        self._into_attention(
+            stream, update, layer.attention_norm, layer.qkv.weights, layer.query_norm,
+            layer.key_norm, self._eps, layer.qkv.levels, self._heads, cos, sin, slots, keys, values,
+            pool.threads(), qkv,
+        )  # fmt: skip
+
+    def _after(self, layer: _Layer, stream: Floats, attended: Floats, update: Floats) -> None:
+        self._out_of_attention(
+            stream, attended, layer.output.weights, layer.mlp_norm, layer.gate_up.weights,
+            layer.down.weights, layer.down.in_features, self._eps, layer.down.levels,
+            pool.threads(), update,
+        )  # fmt: skip
 
 
-def _take(layer: Any, linear: type[Linear]) -> _Layer:
+def _take(layer: Any, numbers: Numbers, kind: int) -> _Layer:
     attention, mlp = layer.self_attn, layer.mlp
+
+    def pack(*linears: torch.nn.Linear) -> PackedLinear:
+        return PackedLinear(linears, numbers, kind=kind)
+
     return _Layer(
         attention_norm=_numbers(layer.input_layernorm),
-        qkv=linear([attention.q_proj, attention.k_proj, attention.v_proj]),
+        qkv=pack(attention.q_proj, attention.k_proj, attention.v_proj),
         query_norm=_numbers(getattr(attention, "q_norm", None)),
         key_norm=_numbers(getattr(attention, "k_norm", None)),
-        output=linear([attention.o_proj]),
+        output=pack(attention.o_proj),
         mlp_norm=_numbers(layer.post_attention_layernorm),
-        gate_up=linear([mlp.gate_proj, mlp.up_proj]),
-        down=linear([mlp.down_proj]),
+        gate_up=pack(mlp.gate_proj, mlp.up_proj),
+        down=pack(mlp.down_proj),
         attention=attention,
+        own_window=hasattr(attention, "sliding_window"),
     )
 
 
-def _options(attention: Any) -> AttentionOptions:
-    # Qwen's layers have a window each, Mistral's read the config's.
-    holder = attention if hasattr(attention, "sliding_window") else attention.config
-    window = getattr(holder, "sliding_window", None)
-    return AttentionOptions(float(attention.scaling), window, softcap=None, sinks=None)
-
-
-def _numbers(norm: Any) -> Array:
+def _numbers(norm: Any) -> Floats:
     if norm is None:
         return NOTHING
-    weights: Array = norm.weight.detach().numpy()
+    weights: Floats = norm.weight.detach().numpy()
     return weights

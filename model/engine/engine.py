@@ -115,6 +115,7 @@ class Engine:
             num_running=len(self._scheduler.running),
             num_waiting=len(self._scheduler.waiting),
             num_waiting_tokens=sum(r.max_num_tokens for r in self._scheduler.waiting),
+            num_running_tokens=sum(r.max_num_tokens for r in self._scheduler.running),
             kv_blocks_total=blocks.num_blocks,
             kv_blocks_used=blocks.num_used,
             num_preemptions=self._scheduler.num_preemptions,

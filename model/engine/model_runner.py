@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from model.engine.attention import BATCH_KEYWORD, Attention, Span, StepBatch
 from model.engine.errors import EngineError
 from model.engine.request import SampledToken
-from model.engine.sampler import Draw, sample
+from model.engine.sampler import Picker, sample
 from model.engine.scheduler import Batch, ScheduledRequest
 from model.engine.threads import Threads
 
@@ -34,14 +34,14 @@ class ModelRunner:
         block_size: int,
         device: torch.device,
         threads: Threads,
-        draw: Draw,
+        picker: Picker,
     ) -> None:
         self._compute = compute
         self._attention = attention
         self._block_size = block_size
         self._device = device
         self._threads = threads
-        self._draw = draw
+        self._picker = picker
 
     @torch.inference_mode()
     def run(self, batch: Batch) -> Sequence[SampledToken | EngineError]:
@@ -50,7 +50,7 @@ class ModelRunner:
         step_batch = StepBatch(self._attention, self._slots(batch), self._spans(batch))
         logits = self._compute(self._tensor(token_ids), self._tensor(positions), last, step_batch)
         sampling = [s.request for s in batch.scheduled if s.samples]
-        return sample(logits, sampling, self._draw) if sampling else []
+        return sample(logits, sampling, self._picker) if sampling else []
 
     def _slots(self, batch: Batch) -> Tensor:
         size = self._block_size

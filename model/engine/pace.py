@@ -4,10 +4,13 @@ Learns from finished steps what a step of single tokens takes, and what a prompt
 Knows requests only by their number, and no torch. Engine thread only.
 """
 
-SLOWDOWN = 2.5
-"""A step with a chunk may take so many times as long as one without, while one request is in
-prefill for each in decode. Where more wait for their first token than for their next, a chunk may
-add that many times more."""
+SLOWDOWN = 2.2
+"""A step with a chunk may take so many times as long as one without, while no more than one request
+is in prefill for every `CROWD` in decode."""
+CROWD = 32
+"""Where more are in prefill than one for so many in decode, a chunk may add as many times more: the
+wait for a first token is the long one, and an answer that starts late leaves the batch half empty
+at its end."""
 LEAST_CHUNK = 16
 """Smaller chunks cost more in all than they spare."""
 _WEIGHT = 0.2
@@ -33,7 +36,7 @@ class Pace:
         their first; None is as many as fit."""
         if not decodes or not self._decode_s or not self._token_s:
             return None
-        share = max(prefills / decodes, 1.0)
+        share = max(CROWD * prefills / decodes, 1.0)
         return max(int((SLOWDOWN - 1) * share * self._decode_s / self._token_s), LEAST_CHUNK)
 
 

@@ -6,17 +6,15 @@ all threads busy. Engine thread only.
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.engine import attention_kernel
 from model.engine.attention import AttentionOptions, StepBatch
 from model.engine.kv_cache import KVCache
-
-Array = NDArray[np.float32]
-NOTHING = np.empty(0, np.float32)
+from model.engine.linear import NOTHING
+from model.kernels import attention, pool
+from model.kernels.vectors import Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +50,7 @@ class PagedAttention:
         batch: StepBatch,
     ) -> Tensor:
         heads, rows, _ = query.shape
-        attention_kernel.store(
+        attention.store(
             key.transpose(0, 1).contiguous().numpy(),
             value.transpose(0, 1).contiguous().numpy(),
             batch.slots.numpy(),
@@ -61,29 +59,27 @@ class PagedAttention:
         )
         flat = query.transpose(0, 1).contiguous().view(rows, -1)
         output = query.new_empty(rows, heads * value.shape[-1])
-        self.attend(layer, flat, heads, options, batch, output)
+        self.attend(layer, flat.numpy(), heads, options, batch, output.numpy())
         return output.view(rows, heads, -1)
 
     def attend(
         self,
         layer: int,
-        query: Tensor,
+        query: Floats,
         heads: int,
         options: AttentionOptions,
         batch: StepBatch,
-        output: Tensor,
+        output: Floats,
     ) -> None:
         """query (T, at least heads * key_dim), output (T, heads * value_dim); the step's keys and
         values are in the cache already."""
         keys, values = self.keys[layer], self.values[layer]
         group = heads // keys.shape[1]
-        tiles = self._tiles_of(batch, max(attention_kernel.TILE_ROWS // group, 1))
-        attend = attention_kernel.kernel_for(
-            group, keys.shape[2], values.shape[3], self._block_size
-        )
+        tiles = self._tiles_of(batch, max(attention.TILE_ROWS // group, 1))
+        attend = attention.kernel_for(group, keys.shape[2], values.shape[3], self._block_size)
         attend(
-            query.numpy(),
-            output.numpy(),
+            query,
+            output,
             tiles.rows,
             tiles.counts,
             tiles.lengths,
@@ -100,7 +96,7 @@ class PagedAttention:
     def _tiles_of(self, batch: StepBatch, rows: int) -> Tiles:
         kept = self._tiles
         if kept is None or kept[0] is not batch or kept[1] != rows:
-            kept = self._tiles = batch, rows, cut(batch, rows, numba.get_num_threads())
+            kept = self._tiles = batch, rows, cut(batch, rows, pool.threads())
         return kept[2]
 
 

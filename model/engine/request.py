@@ -77,6 +77,8 @@ class Request:
     deadline: float | None = None
     cache_salt: str | None = None
     """Cached prefixes are shared only with requests of the same salt."""
+    tenant: str | None = None
+    """Whose request it is: tenants that wait are served by turns."""
     status: RequestStatus = RequestStatus.WAITING
     output_token_ids: list[int] = field(default_factory=list)
     num_computed_tokens: int = 0

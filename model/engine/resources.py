@@ -5,59 +5,82 @@ Knows no torch: a device's own memory is measured where the device is. Runs once
 
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
 MEMINFO = Path("/proc/meminfo")
+OWN_CGROUPS = Path("/proc/self/cgroup")
 
 
-def cpu_threads(cgroup: Path = CGROUP) -> tuple[int, str]:
+def cpu_threads(cgroup: Path = CGROUP, own_cgroups: Path = OWN_CGROUPS) -> tuple[int, str]:
     """The cores that this process may run on, and why."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
     cores = affinity or os.cpu_count() or 1
-    quota = _cpu_quota(cgroup)
+    quotas = map(_cpu_quota, _own_folders(cgroup, own_cgroups, "cpu"))
+    quota = min((found for found in quotas if found is not None), default=None)
     if quota is not None and quota < cores:
         return max(1, ceil(quota)), f"the cgroup allows {quota:g} of {cores} cores"
     return cores, f"the process may run on {cores} cores"
 
 
-def available_memory(cgroup: Path = CGROUP, meminfo: Path = MEMINFO) -> tuple[int, str]:
-    """Bytes that can still be taken without swapping or being killed, and why."""
+@dataclass(frozen=True, slots=True)
+class Memory:
+    left: int
+    """Bytes that can still be taken without swapping or being killed."""
+    reason: str
+    own: bool
+    """Whether others on this machine have no claim to it."""
+
+
+def available_memory(
+    cgroup: Path = CGROUP, meminfo: Path = MEMINFO, own_cgroups: Path = OWN_CGROUPS
+) -> Memory:
     host = _meminfo_available(meminfo)
-    limit = _cgroup_memory_left(cgroup)
+    limits = [_cgroup_memory_left(folder) for folder in _own_folders(cgroup, own_cgroups, "memory")]
+    limit = min((found for found in limits if found is not None), default=None)
     if limit is not None and (host is None or limit < host):
-        return limit, "left of the cgroup's limit"
+        return Memory(limit, "left of the cgroup's limit", own=True)
     if host is None:
-        return 4 * 1024**3, "assumed, since the system does not say"
-    return host, "available on this machine"
+        return Memory(4 * 1024**3, "assumed, since the system does not say", own=False)
+    return Memory(host, "available on this machine", own=False)
 
 
-def _cpu_quota(cgroup: Path) -> float | None:
-    fields = _read(cgroup / "cpu.max").split()
+def _cpu_quota(folder: Path) -> float | None:
+    fields = _read(folder / "cpu.max").split()
     if len(fields) == 2 and fields[0] != "max":
         return int(fields[0]) / int(fields[1])
-    quota = _read(cgroup / "cpu" / "cpu.cfs_quota_us").strip()
-    period = _read(cgroup / "cpu" / "cpu.cfs_period_us").strip()
+    quota = _read(folder / "cpu.cfs_quota_us").strip()
+    period = _read(folder / "cpu.cfs_period_us").strip()
     if quota and period and int(quota) > 0:
         return int(quota) / int(period)
     return None
 
 
-def _cgroup_memory_left(cgroup: Path) -> int | None:
+def _own_folders(cgroup: Path, own_cgroups: Path, controller: str) -> Iterator[Path]:
+    """Of both versions. A container sees its own group as the root; other processes are in one
+    below it, whose limit and those of all above it hold."""
+    yield from (cgroup, cgroup / controller)
+    for line in _read(own_cgroups).splitlines():
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        # Version 1 may name several that share a hierarchy: "cpu,cpuacct".
+        if not controllers or controller in controllers.split(","):
+            folder = (cgroup / controllers / path.lstrip("/")).resolve()
+            yield from (above for above in (folder, *folder.parents) if cgroup in above.parents)
+
+
+def _cgroup_memory_left(folder: Path) -> int | None:
     pairs = (
-        (cgroup / "memory.max", cgroup / "memory.current"),
-        (
-            cgroup / "memory" / "memory.limit_in_bytes",
-            cgroup / "memory" / "memory.usage_in_bytes",
-        ),
+        ("memory.max", "memory.current"),
+        ("memory.limit_in_bytes", "memory.usage_in_bytes"),
     )
     for limit_file, usage_file in pairs:
-        limit, usage = _read(limit_file).strip(), _read(usage_file).strip()
+        limit, usage = _read(folder / limit_file).strip(), _read(folder / usage_file).strip()
         # Version 1 says "no limit" with a number near 2**63.
         if limit.isdigit() and usage.isdigit() and int(limit) < 2**60:
             # Page cache counts as used but is given back when it is needed.
-            return max(int(limit) - int(usage) + _inactive_file(limit_file.parent), 0)
+            return max(int(limit) - int(usage) + _inactive_file(folder), 0)
     return None
 
 

@@ -9,7 +9,9 @@ end tokens before min_tokens; then temperature, top-k, top-p, min-p. Engine thre
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from itertools import chain
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -21,37 +23,39 @@ from model.engine.request import Request, SampledToken, TokenLogprob
 MASK64 = 2**64 - 1
 
 
-Draw = Callable[[Tensor, list[int], Sequence[Request]], Tensor]
-"""logits (R, vocabulary), the rows that draw and their requests → tokens (rows,)."""
+class Picker(Protocol):
+    """What is done to all numbers of many rows. Two forms of it give the same tokens, but for sums
+    that fall on an edge."""
+
+    def likeliest(self, logits: Tensor) -> tuple[Tensor, list[bool]]:
+        """logits (R, vocabulary) → each row's likeliest token (R,), the first of equal ones, and
+        whether its number is finite and none of the row is NaN."""
+
+    def penalise(self, logits: Tensor, rows: list[int], requests: Sequence[Request]) -> None:
+        """Changes these rows of logits (R, vocabulary) in place, by their requests' penalties."""
+
+    def draw(self, logits: Tensor, rows: list[int], requests: Sequence[Request]) -> Tensor:
+        """logits (R, vocabulary), the rows that draw and their requests → tokens (rows,)."""
 
 
 def sample(
-    logits: Tensor, requests: Sequence[Request], draw: Draw | None = None
+    logits: Tensor, requests: Sequence[Request], picker: Picker | None = None
 ) -> list[SampledToken | EngineError]:
-    """logits (rows, vocabulary); a row without usable numbers fails alone. `draw` is another form
-    of `draw_sorted`."""
-    draw = draw or draw_sorted
+    """logits (rows, vocabulary), which may change; a row without usable numbers fails alone."""
+    picker = picker or PlainPicker()
     logits = logits.float()
-    token_ids, usable = _likeliest(logits)
+    token_ids, usable = picker.likeliest(logits)
     logprobs = _logprobs(logits, requests)
-    adjusted = _penalised(logits, requests)
-    if adjusted is not logits:
-        token_ids, still_usable = _likeliest(adjusted)
+    if _adjust(logits, requests, picker):
+        token_ids, still_usable = picker.likeliest(logits)
         usable = [a and b for a, b in zip(usable, still_usable, strict=True)]
     rows = [i for i, r in enumerate(requests) if usable[i] and not r.params.greedy]
     if rows:
-        token_ids[rows] = draw(adjusted, rows, [requests[i] for i in rows])
+        token_ids[rows] = picker.draw(logits, rows, [requests[i] for i in rows])
     return [
         _result(row, token_id, ok, logprobs.get(row))
         for row, (token_id, ok) in enumerate(zip(token_ids.tolist(), usable, strict=True))
     ]
-
-
-def _likeliest(logits: Tensor) -> tuple[Tensor, list[bool]]:
-    """Each row's likeliest token, which is that of NaN if there is one, and if it is finite."""
-    token_ids = logits.argmax(dim=-1)
-    usable: list[bool] = torch.isfinite(logits.gather(1, token_ids[:, None])[:, 0]).tolist()
-    return token_ids, usable
 
 
 def uniform(seed: int, position: int) -> float:
@@ -94,17 +98,15 @@ def _result(
     return SampledToken(token_id, TokenLogprob(token_id, all_logprobs[token_id].item(), top))
 
 
-def _penalised(logits: Tensor, requests: Sequence[Request]) -> Tensor:
-    changed = [i for i, r in enumerate(requests) if _has_penalty(r) or _bans_end(r)]
-    if not changed:
-        return logits
-    logits = logits.clone()
-    for i in changed:
-        if _has_penalty(requests[i]):
-            _penalise(logits[i], requests[i])
-        if _bans_end(requests[i]):
-            logits[i, sorted(requests[i].stop_token_ids)] = float("-inf")
-    return logits
+def _adjust(logits: Tensor, requests: Sequence[Request], picker: Picker) -> bool:
+    """Whether any row has changed."""
+    penalised = [i for i, r in enumerate(requests) if _has_penalty(r)]
+    if penalised:
+        picker.penalise(logits, penalised, [requests[i] for i in penalised])
+    banned = [i for i, r in enumerate(requests) if _bans_end(r)]
+    for i in banned:
+        logits[i, sorted(requests[i].stop_token_ids)] = float("-inf")
+    return bool(penalised or banned)
 
 
 def _has_penalty(request: Request) -> bool:
@@ -116,6 +118,22 @@ def _bans_end(request: Request) -> bool:
     return len(request.output_token_ids) < request.params.min_tokens and bool(
         request.stop_token_ids
     )
+
+
+class PlainPicker:
+    """With torch's own operations, on any device: the reference."""
+
+    def likeliest(self, logits: Tensor) -> tuple[Tensor, list[bool]]:
+        token_ids = logits.argmax(dim=-1)
+        usable: list[bool] = torch.isfinite(logits.gather(1, token_ids[:, None])[:, 0]).tolist()
+        return token_ids, usable
+
+    def penalise(self, logits: Tensor, rows: list[int], requests: Sequence[Request]) -> None:
+        for row, request in zip(rows, requests, strict=True):
+            _penalise(logits[row], request)
+
+    def draw(self, logits: Tensor, rows: list[int], requests: Sequence[Request]) -> Tensor:
+        return draw_sorted(logits, rows, requests)
 
 
 def _penalise(row: Tensor, request: Request) -> None:
@@ -164,28 +182,56 @@ def draw_sorted(logits: Tensor, rows: list[int], requests: Sequence[Request]) ->
     return order.gather(1, index.minimum(last))[:, 0]
 
 
-class BinnedDraw:
-    """The same without sorting the vocabulary, on a CPU. Keeps its scratch, for memory that is
+class CompiledPicker:
+    """The same on a CPU, without sorting the vocabulary. Keeps its scratch, for memory that is
     taken anew at every step costs more than the draw."""
 
     def __init__(self) -> None:
         # Numba takes a second to import, which a plain engine need not wait for.
-        from model.engine import sampling_kernel
+        from model.kernels import sampling
 
-        self._kernel = sampling_kernel.draw
+        self._kernels = sampling
         self._bins = np.empty((0, 0), np.int16)
-        sampling_kernel.compile_now()
+        self._times = np.zeros(0, np.int64)
+        self._tops = np.empty(0, np.float32)
+        sampling.compile_now()
 
-    def __call__(self, logits: Tensor, rows: list[int], requests: Sequence[Request]) -> Tensor:
+    def likeliest(self, logits: Tensor) -> tuple[Tensor, list[bool]]:
+        tokens, self._tops = np.empty(len(logits), np.int64), np.empty(len(logits), np.float32)
+        self._kernels.likeliest(logits.numpy(), tokens, self._tops)
+        return torch.from_numpy(tokens), np.isfinite(self._tops).tolist()
+
+    def penalise(self, logits: Tensor, rows: list[int], requests: Sequence[Request]) -> None:
+        if len(self._times) != logits.shape[-1]:
+            self._times = np.zeros(logits.shape[-1], np.int64)
+        prompts = [len(r.prompt_token_ids) for r in requests]
+        lengths = [n + len(r.output_token_ids) for n, r in zip(prompts, requests, strict=True)]
+        tokens = chain.from_iterable((*r.prompt_token_ids, *r.output_token_ids) for r in requests)
+        begins = np.concatenate([[0], np.cumsum(lengths)])
+        self._kernels.penalise(
+            logits.numpy(),
+            np.array(rows, np.int64),
+            np.fromiter(tokens, np.int64, sum(lengths)),
+            begins,
+            begins[:-1] + np.array(prompts),
+            np.array([r.params.repetition_penalty for r in requests], np.float32),
+            np.array([r.params.presence_penalty for r in requests], np.float32),
+            np.array([r.params.frequency_penalty for r in requests], np.float32),
+            self._times,
+        )
+
+    def draw(self, logits: Tensor, rows: list[int], requests: Sequence[Request]) -> Tensor:
+        """After `likeliest` of the same numbers."""
         count, vocabulary = len(rows), logits.shape[-1]
         if self._bins.shape[0] < count or self._bins.shape[1] != vocabulary:
             self._bins = np.empty((count, vocabulary), np.int16)
         params = [r.params for r in requests]
         drawn = np.empty(count, np.int64)
-        self._kernel(
+        self._kernels.draw(
             logits.numpy(),
             self._bins,
             np.array(rows, np.int64),
+            self._tops[rows],
             np.array([p.temperature for p in params], np.float64),
             np.array([p.top_k for p in params], np.int64),
             np.array([p.top_p for p in params], np.float64),

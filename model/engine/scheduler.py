@@ -2,10 +2,11 @@
 
 Owns the waiting and the running queue and every change of a request's status. Decodes come
 first, one token each; what is left of the token budget goes to prefill in chunks, oldest
-request first, but no more than the pace allows. When blocks run out, the youngest running request
-is preempted: it gives its blocks back, keeps its tokens and is prefilled again later, as far as the
-cache does not hold them still. Both queues stay in order of arrival, so the oldest request can
-always take what it needs and nobody starves.
+request first, but no more than the pace allows. Who starts next, the fair queue says. When blocks
+run out, the youngest running request is preempted: it gives its blocks back, keeps its tokens and
+is prefilled again, before anybody else starts, as far as the cache does not hold them still. The
+running ones stay in the order in which they started, so the oldest can always take what it needs
+and nobody starves.
 
 Knows no torch and does not compute anything. Engine thread only.
 """
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 
 from model.engine.block_manager import BlockManager
 from model.engine.errors import EngineError
+from model.engine.fair_queue import FairQueue
 from model.engine.pace import Pace
 from model.engine.request import FinishReason, Request, RequestStatus
 
@@ -57,7 +59,7 @@ class Scheduler:
         self.pace = pace
         self.max_num_seqs = max_num_seqs
         self.max_num_batched_tokens = max_num_batched_tokens
-        self.waiting: deque[Request] = deque()
+        self.waiting = FairQueue()
         self.running: deque[Request] = deque()
         self.num_preemptions = 0
 
@@ -92,6 +94,7 @@ class Scheduler:
         request.finish_reason = reason
         request.finished_at = now
         request.error = error
+        self.waiting.keep_only(iter(self.running))
 
     def schedule(self) -> Batch:
         budget = self.max_num_batched_tokens
@@ -100,7 +103,7 @@ class Scheduler:
         for request in self.running:
             if budget > 0 and _in_prefill(request):
                 budget -= self._schedule_chunk(request, budget, scheduled)
-        while budget > 0 and self.waiting and self._can_start(self.waiting[0]):
+        while budget > 0 and self.waiting and self._can_start(self.waiting.next()):
             budget -= self._schedule_chunk(self._start(), budget, scheduled)
         return Batch(tuple(scheduled))
 
@@ -118,6 +121,7 @@ class Scheduler:
             decoding = request.status is RequestStatus.RUNNING and not _in_prefill(request)
             if decoding and self._make_room(request):
                 self.block_manager.append(request)
+                self.waiting.give(request, 1)
                 scheduled.append(ScheduledRequest(request, 1, samples=True))
         return scheduled
 
@@ -134,7 +138,7 @@ class Scheduler:
         self.block_manager.free(request)
         request.num_computed_tokens = 0
         request.status = RequestStatus.WAITING
-        self.waiting.appendleft(request)
+        self.waiting.put_back(request)
         self.num_preemptions += 1
 
     def _schedule_chunk(
@@ -142,6 +146,7 @@ class Scheduler:
     ) -> int:
         num_tokens = min(request.num_uncomputed_tokens, budget)
         samples = num_tokens == request.num_uncomputed_tokens
+        self.waiting.give(request, num_tokens)
         scheduled.append(ScheduledRequest(request, num_tokens, samples))
         return num_tokens
 
@@ -152,7 +157,7 @@ class Scheduler:
         )
 
     def _start(self) -> Request:
-        request = self.waiting.popleft()
+        request = self.waiting.pop()
         request.num_computed_tokens = self.block_manager.allocate(request)
         if request.scheduled_at is None:
             request.num_cached_tokens = request.num_computed_tokens

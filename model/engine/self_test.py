@@ -9,7 +9,7 @@ second warms the model up. Engine thread, once.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -25,7 +25,7 @@ from model.engine.attention import (
     UnservedAttention,
     attend,
 )
-from model.engine.backends import Backend
+from model.engine.backends import Backend, Form
 from model.engine.errors import UnsupportedModel
 from model.engine.kv_cache import KVCache, LayerShape
 from model.engine.model_runner import forward
@@ -38,16 +38,13 @@ LARGEST_BLOCK = 16
 """A larger block of the engine's would hold all of a request here: SMALL_BLOCK stands in."""
 SMALL_BLOCK = 4
 # How far a token's logits may be from transformers' own, relative to their size. A wrong mask
-# gives 0.1 and more; the same computation in another order gives some 1e-6, 1e-2 and 2e-3.
-TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 6e-2, torch.float16: 1e-2}
+# gives 0.1 and more; the same computation in another order gives some 1e-6, 1e-2 and 2e-3. Eight
+# bits move logits further than a wrong mask may, so what they choose decides as well.
+TOLERANCE = {"float32": 1e-3, "bfloat16": 6e-2, "float16": 1e-2, "int8": 0.2}
 # Rounded numbers can send a token to another expert, and that token is then far off: below
 # float32 the tokens at this share of the order of differences must agree, above it they may not.
-QUANTILE = {torch.float32: 1.0, torch.bfloat16: 0.5, torch.float16: 0.5}
-
-
-# Eight bits move logits further than a wrong mask may, so what they choose decides as well.
-ROUNDED = 0.2
-LEAST_AGREEMENT = 0.5
+QUANTILE = {"float32": 1.0, "bfloat16": 0.5, "float16": 0.5, "int8": 1.0}
+LEAST_AGREEMENT = {"int8": 0.5, "bfloat16": 0.8}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +98,13 @@ def probe(model: PreTrainedModel, num_tokens: int = 2) -> list[LayerShape]:
 def self_test(
     model: PreTrainedModel,
     shapes: list[LayerShape],
-    make: Callable[[PreTrainedModel], Backend],
+    form: Form,
     max_model_len: int,
     *,
     block_size: int = SMALL_BLOCK,
-    rounded: bool = False,
 ) -> Tested:
-    """What `make` makes of the model, tried; UnsupportedModel where it is not right."""
+    """The model in this form, tried; UnsupportedModel where it is not right."""
+    numbers = form.numbers
     # Kernels are compiled for a block size: the engine's own need not be compiled again.
     size = block_size if block_size <= LARGEST_BLOCK else SMALL_BLOCK
     vocabulary = model.get_input_embeddings().num_embeddings
@@ -119,26 +116,27 @@ def self_test(
     with _failures_named(model), _short_windows(model, max_model_len):
         with _transformers_attention(model):
             expected = _own_logits(model, ours)
-            own = _own_outputs(model) if rounded else []
+            least = LEAST_AGREEMENT.get(numbers, 0.0) if model.dtype is torch.float32 else 0.0
+            own = _own_outputs(model) if least else []
             chosen = [_own_logits(model, tokens).argmax(dim=-1) for tokens in own]
-        backend = make(model)
+        backend = form.make(model)
         got = _paged_logits(backend, shapes, size, ours, stranger).float()
         same = [
             _paged_logits(backend, shapes, size, tokens, stranger).argmax(dim=-1) == best
             for tokens, best in zip(own, chosen, strict=True)
         ]
     by_token = (got - expected).norm(dim=-1) / expected.norm(dim=-1)
-    difference = float(by_token.quantile(QUANTILE[model.dtype]))
-    if not difference <= (ROUNDED if rounded else TOLERANCE[model.dtype]):
+    difference = float(by_token.quantile(QUANTILE[numbers]))
+    if not difference <= TOLERANCE[numbers]:
         raise unsupported(
             model, f"its logits differ from transformers' own by {difference:.1e} of their size"
         )
     seen = f"logits within {difference:.0e} of transformers' own"
-    if rounded:
+    if least:
         agreed, total = sum(int(row.sum()) for row in same), len(same) * NUM_TOKENS
         seen += f"; the same next token after {agreed} of {total} tokens of its own"
-        if agreed < LEAST_AGREEMENT * total:
-            raise unsupported(model, f"in eight bits it chooses other tokens: {seen}")
+        if agreed < least * total:
+            raise unsupported(model, f"in {numbers} it chooses other tokens: {seen}")
     begun = time.monotonic()
     _paged_logits(backend, shapes, size, ours, stranger)
     return Tested(backend, seen, (time.monotonic() - begun) / NUM_TOKENS)

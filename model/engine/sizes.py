@@ -3,6 +3,7 @@
 Owns the defaults that depend on hardware or on a model's config. Engine thread, once.
 """
 
+import importlib.util
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,8 +18,19 @@ from model.engine.resources import available_memory, cpu_threads
 LENGTH_FIELDS = ("max_position_embeddings", "n_positions", "max_sequence_length", "n_ctx")
 DEFAULT_MODEL_LEN = 2048
 BATCH_DEPENDENT_ROPE = ("dynamic", "longrope")
-CPU_KV_SHARE = 0.5
+SHARED_KV_SHARE = 0.5
+"""Of a machine's free memory, where others may want some too."""
+SERVER_RESERVE = 256 * 2**20
+"""What connections, queued prompts and Python take beside the step."""
 GPU_KV_SHARE = 0.9
+LAYER_WEIGHTS = 12
+"""Weights of a layer, as multiples of the hidden size squared."""
+LINEAR_WIDTH = 4
+"""Width of a typical linear, as a multiple of the hidden size."""
+LARGE_MODEL = 32e6
+"""Weights. Smaller models spend their time elsewhere than in products."""
+LEAST_GAIN = 1.2
+"""bfloat16 rounds what goes into each product: it has to be worth it."""
 QUEUED_CACHES = 4
 """A full queue asks for this many times the tokens that the cache holds."""
 
@@ -52,7 +64,12 @@ def resolve_device(config: EngineConfig, reasons: Reasons) -> torch.device:
     return torch.device("cuda" if available else "cpu")
 
 
-def resolve_dtype(config: EngineConfig, device: torch.device, reasons: Reasons) -> torch.dtype:
+def resolve_dtype(
+    config: EngineConfig,
+    model_config: PretrainedConfig,
+    device: torch.device,
+    reasons: Reasons,
+) -> torch.dtype:
     if config.dtype != "auto":
         reasons.note("dtype", "as configured")
         return {
@@ -60,12 +77,41 @@ def resolve_dtype(config: EngineConfig, device: torch.device, reasons: Reasons) 
             "bfloat16": torch.bfloat16,
             "float16": torch.float16,
         }[config.dtype]
-    if device.type != "cuda":
-        reasons.note("dtype", "the device is a CPU")
-        return torch.float32
-    capability = torch.cuda.get_device_capability(device)
-    reasons.note("dtype", f"the GPU's compute capability is {capability[0]}.{capability[1]}")
-    return torch.bfloat16 if capability >= (8, 0) else torch.float16
+    if device.type == "cuda":
+        capability = torch.cuda.get_device_capability(device)
+        reasons.note("dtype", f"the GPU's compute capability is {capability[0]}.{capability[1]}")
+        return torch.bfloat16 if capability >= (8, 0) else torch.float16
+    reason = _no_bfloat16(config, model_config, device)
+    if reason is None:
+        from model.engine.linear import gain_of_bfloat16
+
+        text = model_config.get_text_config()
+        gain = gain_of_bfloat16(text.hidden_size, LINEAR_WIDTH * text.hidden_size)
+        reason = f"products of bfloat16 take 1/{gain:.1f} of the time of float32 here"
+        if gain >= LEAST_GAIN:
+            reasons.note("dtype", reason)
+            return torch.bfloat16
+    reasons.note("dtype", reason)
+    return torch.float32
+
+
+def _no_bfloat16(
+    config: EngineConfig, model_config: PretrainedConfig, device: torch.device
+) -> str | None:
+    """Why it is not worth a measurement on a CPU."""
+    if device.type != "cpu" or config.kernels == "plain" or config.quantize != "none":
+        return "the device is a CPU"
+    if getattr(model_config, "dtype", None) is not torch.bfloat16:
+        return "the device is a CPU, and the checkpoint is not in bfloat16"
+    text = model_config.get_text_config()
+    hidden, layers = getattr(text, "hidden_size", 0), getattr(text, "num_hidden_layers", 0)
+    if LAYER_WEIGHTS * hidden**2 * layers < LARGE_MODEL:
+        return "the device is a CPU, and a model this small gains nothing from bfloat16"
+    if importlib.util.find_spec("numba") is None:
+        return "the device is a CPU, and numba is not installed"
+    from model.kernels.products import MULTIPLIES_BFLOAT16
+
+    return None if MULTIPLIES_BFLOAT16 else "this CPU does not multiply bfloat16"
 
 
 def resolve_model_len(
@@ -106,10 +152,12 @@ def resolve_kv_blocks(
     max_model_len: int,
     device: torch.device,
     reasons: Reasons,
+    step_bytes: int = 0,
 ) -> tuple[int, int]:
-    """The number of blocks, and max_model_len once more: it is cut to what the cache holds."""
+    """The number of blocks, and max_model_len once more: it is cut to what the cache holds. The
+    weights are in memory already; `step_bytes` stay free."""
     block_bytes = sum(shape.bytes_per_token for shape in shapes) * config.block_size
-    budget, reason = _kv_budget(config, device)
+    budget, reason = _kv_budget(config, device, step_bytes)
     wanted = config.max_num_seqs * -(-max_model_len // config.block_size)
     num_blocks = min(budget // block_bytes, wanted)
     if num_blocks == wanted:
@@ -127,7 +175,18 @@ def resolve_kv_blocks(
     return num_blocks, tokens
 
 
-def _kv_budget(config: EngineConfig, device: torch.device) -> tuple[int, str]:
+def step_memory(config: EngineConfig, model_config: PretrainedConfig, vocabulary: int) -> int:
+    """Bytes that a step takes at most on a CPU, generously: what lies between its layers, and
+    logits with what the sampler makes of them."""
+    text = model_config.get_text_config()
+    hidden = getattr(text, "hidden_size", None) or 0
+    inner = getattr(text, "intermediate_size", None)
+    inner = inner if isinstance(inner, int) else 4 * hidden
+    activations = config.max_num_batched_tokens * (8 * hidden + 4 * inner)
+    return 4 * (activations + 6 * config.max_num_seqs * vocabulary)
+
+
+def _kv_budget(config: EngineConfig, device: torch.device, step_bytes: int) -> tuple[int, str]:
     if config.kv_cache_memory is not None:
         return config.kv_cache_memory, "kv_cache_memory as configured"
     if device.type == "cuda":
@@ -139,8 +198,13 @@ def _kv_budget(config: EngineConfig, device: torch.device) -> tuple[int, str]:
             f"{GPU_KV_SHARE:.0%} of the {_mib(free)} free on the GPU"
             f" less the {_mib(peak)} that a step takes"
         )
-    available, why = available_memory()
-    return int(available * CPU_KV_SHARE), f"{CPU_KV_SHARE:.0%} of the {_mib(available)} {why}"
+    memory = available_memory()
+    reserve = SERVER_RESERVE + step_bytes
+    whole = f"{_mib(memory.left)} {memory.reason}"
+    if memory.own:
+        return max(memory.left - reserve, 0), f"the {whole} less a reserve of {_mib(reserve)}"
+    budget = min(int(memory.left * SHARED_KV_SHARE), memory.left - reserve)
+    return max(budget, 0), f"{SHARED_KV_SHARE:.0%} of the {whole}"
 
 
 def resolve_queued_tokens(

@@ -13,6 +13,7 @@ REFERENCE = "#/components/schemas/{model}"
 
 DESCRIPTIONS = {
     400: "A field is wrong; `param` names it",
+    401: "Keys are set, and none of them came along",
     404: "Unknown path or model",
     405: "The path does not take this method",
     408: "The body did not arrive in time",
@@ -22,6 +23,19 @@ DESCRIPTIONS = {
     500: "The server failed",
     503: "Loading, draining or stopped; Retry-After says when to come back",
     504: "The deadline passed",
+}
+
+# Of each event in a stream.
+EVENT: dict[str, Any] = {
+    "type": "object",
+    "required": ["data"],
+    "properties": {
+        "event": {
+            "type": "string",
+            "description": "`error` for the one that ends a broken stream.",
+        },
+        "data": {"type": "string", "description": "JSON, or `[DONE]`."},
+    },
 }
 
 
@@ -42,7 +56,7 @@ def answers(
         "application/json": {"schema": ok if isinstance(ok, dict) else schema(ok)}
     }
     if streams:
-        content["text/event-stream"] = {"schema": {"type": "string"}}
+        content["text/event-stream"] = {"schema": EVENT}
     return {200: {"description": description, "content": content}, **errors(*STATUSES)}
 
 

@@ -29,6 +29,7 @@ from model.schemas import (
     GenerateRequest,
     GenerateResponse,
 )
+from model.tenant import tenant_of
 
 
 def create_router(host: Host) -> APIRouter:
@@ -47,7 +48,8 @@ def create_router(host: Host) -> APIRouter:
     async def generate(request: Request) -> Response:
         host.check()
         asked = parse(GenerateRequest, request.headers, await request.body())
-        job = job_of(asked, deadline_of(request.headers, host.settings.request_timeout_s))
+        deadline = deadline_of(request.headers, host.settings.request_timeout_s)
+        job = job_of(asked, deadline, tenant_of(request.headers))
         chat_id = asked.chat_id or str(uuid4())
         if _wants_stream(asked, request):
             return EventStream(_events(host, job, chat_id))
@@ -67,7 +69,8 @@ def create_router(host: Host) -> APIRouter:
         check_count(queries, host.settings.max_batch_queries, "queries")
         deadline = deadline_of(request.headers, host.settings.request_timeout_s)
         results = await while_connected(
-            request.receive, answer_all(host.generator, queries, deadline)
+            request.receive,
+            answer_all(host.generator, queries, deadline, tenant_of(request.headers)),
         )
         _raise_when_nothing_was_done([result.error for result in results])
         return Json([result.as_json(request_id(request.scope)) for result in results])

@@ -1,6 +1,7 @@
 """OpenAI's chat completions, text completions and models."""
 
 import contextlib
+import hashlib
 import time
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
@@ -8,6 +9,7 @@ from uuid import uuid4
 
 from fastapi import APIRouter, Request, Response
 
+from model import __version__
 from model.deadline import deadline_of
 from model.errors import InvalidRequest, ModelNotFound
 from model.generation import Answer, Delta, Job, whole
@@ -19,6 +21,7 @@ from model.prompt import Prompt
 from model.responses import DONE, EventStream, Json, event, timing_headers, while_connected
 from model.routes.documentation import answers, body, errors
 from model.streams import merged
+from model.tenant import tenant_of
 
 
 def create_router(host: Host) -> APIRouter:
@@ -54,13 +57,14 @@ def create_router(host: Host) -> APIRouter:
             for param, item in asked.prompts()
         ]
         _check_choices(len(prompts), asked.count, host.settings.max_batch_queries)
-        return await _complete(host, request, asked, prompts, Text())
+        return await _complete(host, request, asked, prompts, _text_form(host, asked, prompts))
 
     @router.get("/models", summary="The served model", responses=errors(503))
     async def models() -> Response:
         return Json({"object": "list", "data": [_model(host)]})
 
-    @router.get("/models/{model}", summary="One model", responses=errors(404, 503))
+    # Names of the Hub hold a slash: unknown here, and answered like every unknown name.
+    @router.get("/models/{model:path}", summary="One model", responses=errors(404, 503))
     async def model(model: str) -> Response:
         if model != host.settings.model_name:
             raise ModelNotFound
@@ -76,6 +80,19 @@ def _check_choices(prompts: int, count: int, limit: int) -> None:
             f" at most {limit} can be asked for at once",
             param="prompt",
         )
+
+
+def _text_form(host: Host, asked: CompletionRequest, prompts: Sequence[Prompt]) -> Text:
+    if not asked.echo:
+        return Text()
+    return Text(lambda index: host.generator.text_of(prompts[index // asked.count]))
+
+
+def fingerprint(host: Host) -> str:
+    """Changes with whatever may change what a seed gives, as OpenAI's does."""
+    settings = host.settings
+    parts = (__version__, settings.model, settings.dtype, settings.quantize, settings.kernels)
+    return "fp_" + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
 
 
 def _model(host: Host) -> dict[str, Any]:
@@ -97,12 +114,14 @@ async def _complete(
 ) -> Response:
     asked.check_model(host.settings.model_name)
     deadline = deadline_of(request.headers, host.settings.request_timeout_s, asked.timeout_ms)
+    tenant = tenant_of(request.headers)
     sampling = asked.sampling()
     jobs = [
         Job(
             prompt=prompt,
             sampling=sampling,
             deadline=deadline,
+            tenant=tenant,
             min_tokens=asked.min_tokens or 0,
             ignore_eos=bool(asked.ignore_eos),
         )
@@ -112,6 +131,7 @@ async def _complete(
         "id": f"{form.prefix}-{uuid4().hex}",
         "created": int(time.time()),
         "model": asked.model,
+        "system_fingerprint": fingerprint(host),
     }
     if asked.stream:
         return EventStream(_events(host, jobs, asked, form, head))

@@ -15,11 +15,16 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from api.app import create_app
+from api.history import SqlStore
+from api.metrics import Metrics
 from api.routes.common import Parts
 from api.settings import Settings
 from api.upstream import Transport
 from tests.api.postgres_server import running_server
+from tests.api.redis_server import running_redis
+from tests.api.stores import OpenStore
 from tests.api.stub_host import StubHost, running
+from tests.otlp import Receiver, receiving
 
 
 @pytest.fixture(scope="session")
@@ -61,10 +66,15 @@ class Api:
         return await self.client.post("/chat", json=body)
 
     async def turns(self, chat_id: str) -> list[dict[str, Any]]:
-        answer = await self.client.get(f"/chats/{chat_id}")
-        assert answer.status_code == 200, answer.text
-        items: list[dict[str, Any]] = answer.json()["items"]
-        return items
+        items: list[dict[str, Any]] = []
+        params: dict[str, str] = {}
+        while True:
+            answer = await self.client.get(f"/chats/{chat_id}", params=params)
+            assert answer.status_code == 200, answer.text
+            items += answer.json()["items"]
+            if (cursor := answer.json()["next_cursor"]) is None:
+                return items
+            params = {"cursor": cursor}
 
 
 class StartApi(Protocol):
@@ -133,6 +143,47 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
+async def kept_api(start_api: StartApi, database_url: str) -> Api:
+    """On a database of either kind."""
+    return await start_api(database_url=database_url)
+
+
+@pytest.fixture
+async def open_store(database_url: str) -> AsyncIterator[OpenStore]:
+    async with AsyncExitStack() as stack:
+
+        async def make(**changed: Any) -> SqlStore:
+            values = {"lease_s": 15.0, "timeout_s": 5.0, "connections": 4} | changed
+            store = SqlStore(database_url, Metrics(), **values)
+            stack.push_async_callback(store.close)
+            await store.open()
+            return store
+
+        yield make
+
+
+@pytest.fixture
+async def store(open_store: OpenStore) -> SqlStore:
+    return await open_store()
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """The address of a real server, one for the test run."""
+    with running_redis() as (url, _):
+        yield url
+
+
+@pytest.fixture(params=["memory", "postgres", "redis"])
+def limits_url(request: pytest.FixtureRequest) -> str:
+    """Where limits are counted, of either kind; empty: in memory."""
+    if request.param == "memory":
+        return ""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
+@pytest.fixture
 async def host() -> AsyncIterator[StubHost]:
     async with serving_host() as stub:
         yield stub
@@ -151,6 +202,19 @@ async def start_api(host: StubHost, tmp_path: Path) -> AsyncIterator[StartApi]:
 @pytest.fixture
 async def api(start_api: StartApi) -> Api:
     return await start_api()
+
+
+@pytest.fixture
+def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
+    """Of spans."""
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
+    with receiving() as made:
+        yield made
+
+
+@pytest.fixture
+async def traced(start_api: StartApi, receiver: Receiver) -> Api:
+    return await start_api(traces_url=f"{receiver.url}/v1/traces")
 
 
 @pytest.fixture(scope="module")

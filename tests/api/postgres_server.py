@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,52 @@ def _packages() -> Path:
     return Path(spec.origin).parents[1]
 
 
+@dataclass
+class PostgresServer:
+    """A server that a test may stop, start again, and let stand still."""
+
+    url: str
+    command: list[Any]
+    run: dict[str, Any]
+    log: Path
+    process: "subprocess.Popen[bytes] | None" = None
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(self.command, stdout=log, stderr=log, **self.run)
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                psycopg.connect(self.url).close()
+                return
+            except psycopg.OperationalError:
+                alive = self.process.poll() is None and time.monotonic() < deadline
+                assert alive, self.log.read_text()
+                time.sleep(0.05)
+
+    def stop(self) -> None:
+        """Without waiting for clients."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait(30)
+
+    def signal_all(self, number: int) -> None:
+        """To the server and to the processes that it has made for its clients."""
+        assert self.process is not None
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        for pid in [self.process.pid, *map(int, children.read_text().split())]:
+            os.kill(pid, number)
+
+
 @contextmanager
 def running_server() -> Iterator[str]:
     """Yield the address of the server's first database; it listens on a socket in a folder only."""
+    with controlled_server() as server:
+        yield server.url
+
+
+@contextmanager
+def controlled_server() -> Iterator[PostgresServer]:
     # Not below pytest's folder: the server does not run as root, and only root may enter there.
     folder = Path(tempfile.mkdtemp(prefix="qna-postgres-"))
     packages = _packages()
@@ -51,24 +95,16 @@ def running_server() -> Iterator[str]:
                  "--encoding=UTF8", "--no-locale", "--no-sync"],
                 stdout=log, stderr=log, **run,
             )  # fmt: skip
-            server = subprocess.Popen(
-                [programs / "postgres", "-D", work / "data", "-k", work, "-h", "", "-F"],
-                stdout=log, stderr=log, **run,
-            )  # fmt: skip
-            url = f"postgresql://postgres@/postgres?host={work}"
-            try:
-                deadline = time.monotonic() + 60
-                while True:
-                    try:
-                        psycopg.connect(url).close()
-                        break
-                    except psycopg.OperationalError:
-                        alive = server.poll() is None and time.monotonic() < deadline
-                        assert alive, (folder / "log").read_text()
-                        time.sleep(0.05)
-                yield url
-            finally:
-                server.send_signal(signal.SIGINT)  # without waiting for clients
-                server.wait(30)
+        server = PostgresServer(
+            f"postgresql://postgres@/postgres?host={work}",
+            [programs / "postgres", "-D", work / "data", "-k", work, "-h", "", "-F"],
+            run,
+            folder / "log",
+        )
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -2,6 +2,8 @@
 
 from typing import Any, Protocol
 
+from sqlalchemy import text
+
 from api.history import SqlStore, StartedTurn, TurnOutcome, TurnStatus
 
 DONE = TurnOutcome(status=TurnStatus.COMPLETE, response="yes", own_tokens=5)
@@ -21,4 +23,32 @@ async def begin(store: SqlStore, chat_id: str = "1", text: str = "q", **more: An
 
 async def statuses(store: SqlStore, chat_id: str = "1") -> list[str]:
     """The states of a chat's turns, in order."""
-    return [turn.status.value for turn in await store.list_turns("", chat_id, 100, -1)]
+    page = await store.list_turns("", chat_id, 100, -1)
+    return [turn.status.value for turn in page.turns]
+
+
+_CHAT = text(
+    "INSERT INTO chats (owner, chat_id, created_ms, updated_ms, next_position, complete_turns)"
+    " VALUES ('', :chat_id, 1, :updated_ms, :turns, :turns)"
+)
+_TURNS = text(
+    "INSERT INTO turns (owner, chat_id, position, turn_id, status, user_prompt, response, folded,"
+    " own_tokens, request_id, created_ms)"
+    " WITH RECURSIVE numbers(n) AS"
+    " (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n + 1 < :turns)"
+    " SELECT '', :chat_id, n, CAST(n AS TEXT), 'complete', 'q' || CAST(n AS TEXT),"
+    " CAST(:response AS TEXT), 'q' || CAST(n AS TEXT), 5, 'r', 1 FROM numbers"
+)
+
+
+async def fill(
+    store: SqlStore, chat_id: str, turns: int, response: str = "yes", updated_ms: int = 1
+) -> None:
+    """A chat of so many complete turns of the owner "", which nobody has to ask one by one."""
+    values = {"chat_id": chat_id, "turns": turns}
+
+    def operation(connection: Any) -> None:
+        connection.execute(_CHAT, values | {"updated_ms": updated_ms})
+        connection.execute(_TURNS, values | {"response": response})
+
+    await store.run("fill", operation, writes=True)

@@ -44,7 +44,8 @@ class Wire:
     host: "StubHost"
 
     async def start(self, status: int, kind: str, headers: dict[str, str] | None = None) -> None:
-        values = {"content-type": kind, "x-request-id": "stub"} | (headers or {})
+        named = {"x-request-id": "stub", "x-served-by-model": "qna-demo"}
+        values = {"content-type": kind} | named | (headers or {})
         pairs = [(key.encode(), value.encode()) for key, value in values.items()]
         await self.send({"type": "http.response.start", "status": status, "headers": pairs})
 
@@ -91,6 +92,16 @@ def replay(answer: dict[str, Any]) -> Fault:
         for event in answer["events"]:
             await wire.body(encoded(event), more=True)
         await wire.body(b"")
+
+    return fault
+
+
+def holds(until: asyncio.Event) -> Fault:
+    """The usual answer, when the test says so."""
+
+    async def fault(wire: Wire) -> None:
+        await until.wait()
+        await wire.host.answer(wire)
 
     return fault
 
@@ -160,7 +171,11 @@ class StubHost:
         fault = self.faults.pop(0) if self.faults else self.always
         if fault is not None:
             await fault(wire)
-        elif wire.seen.path == "/generate":
+        else:
+            await self.answer(wire)
+
+    async def answer(self, wire: Wire) -> None:
+        if wire.seen.path == "/generate":
             await self._generate(wire)
         else:
             await self._openai(wire)
@@ -207,8 +222,14 @@ class StubHost:
 
     async def _openai(self, wire: Wire) -> None:
         await asyncio.sleep(self.delay_s)
-        name = "openai_chat_stream" if wire.seen.body.get("stream") else "openai_chat"
-        await replay(cases(name)[0]["answer"])(wire)
+        if wire.seen.path.endswith("/chat/completions"):
+            name = "openai_chat_stream" if wire.seen.body.get("stream") else "openai_chat"
+        else:
+            name = "openai_completions"
+        found = cases(name)
+        if name == "openai_chat_stream" and wire.seen.body.get("stream_options"):
+            found = [case for case in found if case["name"] == "with usage"]
+        await replay(found[0]["answer"])(wire)
 
 
 def pieces(text: str) -> list[str]:
@@ -227,17 +248,19 @@ class QuietServer(uvicorn.Server):
             await asyncio.sleep(0.01)
 
 
-def listener(port: int = 0) -> socket.socket:
+def listener(port: int = 0, address: str = "127.0.0.1") -> socket.socket:
     made = socket.socket()
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    made.bind(("127.0.0.1", port))
+    made.bind((address, port))
     return made
 
 
 @contextlib.asynccontextmanager
-async def running(app: Any, *, lifespan: str = "off", port: int = 0) -> AsyncIterator[str]:
+async def running(
+    app: Any, *, lifespan: str = "off", port: int = 0, address: str = "127.0.0.1"
+) -> AsyncIterator[str]:
     """Serve an ASGI application on loopback; gives its address."""
-    sock = listener(port)
+    sock = listener(port, address)
     config = uvicorn.Config(
         app, log_config=None, access_log=False, lifespan=lifespan, timeout_graceful_shutdown=1
     )
@@ -247,7 +270,7 @@ async def running(app: Any, *, lifespan: str = "off", port: int = 0) -> AsyncIte
         assert not task.done(), "the server did not start"
         await asyncio.sleep(0.005)
     try:
-        yield f"http://127.0.0.1:{sock.getsockname()[1]}"
+        yield f"http://{address}:{sock.getsockname()[1]}"
     finally:
         server.should_exit = True
         await task

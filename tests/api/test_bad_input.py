@@ -80,6 +80,56 @@ async def test_a_wrong_body_is_named_and_not_echoed(
     assert (await shared_api.client.get("/chats")).json()["chats"] == []
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "message"),
+    [
+        ("/chat", {"user_prompt": ""}, "user_prompt: must have at least 1 character"),
+        (
+            "/chat",
+            {"user_prompt": "q", "chat_id": "x" * 257},
+            "chat_id: must have at most 256 characters",
+        ),
+        (
+            "/chat",  # browsers take it out of an address
+            {"user_prompt": "q", "chat_id": ".."},
+            "chat_id: must be something else than . and ..",
+        ),
+        ("/chat/batch", {"chats": []}, "chats: must have at least 1 item"),
+        ("/chat/batch", {"chats": [{}] * 65}, "chats: must have at most 64 items"),
+        ("/chat", {"user_prompt": 1}, "user_prompt: must be a string"),
+        ("/chat", {"user_prompt": "q", "temperature": 3}, "temperature: must be at most 2"),
+        ("/chat", {"user_prompt": "q", "seed": 0.5}, "seed: must be a whole number"),
+        ("/chat", {"user_prompt": "q", "stream": 1}, "stream: must be true or false"),
+        ("/chat", {"user_prompt": " "}, "user_prompt: must hold more than white space"),
+        (
+            "/chat",
+            {"user_prompt": "q", "seed": 2**63},
+            "seed: must be at most 9223372036854775807",
+        ),
+        (
+            "/chat",
+            {"user_prompt": "q", "max_tokens": 2**31},
+            "max_tokens: must be at most 2147483647",
+        ),
+        ("/chat", {"user_prompt": "q", "top_k": 2**31}, "top_k: must be at most 2147483647"),
+        *(
+            (
+                "/chat",
+                {"user_prompt": "q", field: value},
+                f"{field}: must be from -9223372036854775808 to 9223372036854775807",
+            )
+            for field in ("seed", "max_tokens", "top_k", "logprobs", "timeout_ms")
+            for value in (2**64, -(2**63) - 1, 10**30)
+        ),
+    ],
+)
+async def test_a_message_says_what_the_field_must_be(
+    shared_api: Api, path: str, body: object, message: str
+) -> None:
+    error = error_of(await shared_api.client.post(path, json=body))
+    assert error["message"] == message
+
+
 @pytest.mark.parametrize("path", ["/chat", "/chat/batch", "/v1/chat/completions"])
 @pytest.mark.parametrize(
     "raw",
@@ -159,8 +209,8 @@ async def test_a_body_that_does_not_arrive_is_a_408(start_api: StartApi) -> None
 
     address = httpx.URL(api.url)
     reader, writer = await asyncio.open_connection(address.host, address.port)
-    head = "POST /chat HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 9"
-    writer.write(f"{head}\r\n\r\n{{".encode())
+    head = "POST /chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9"
+    writer.write(f"{head}\r\nContent-Type: application/json\r\n\r\n{{".encode())
     answer = await reader.read()
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b"body_timeout" in answer
@@ -174,10 +224,12 @@ async def test_an_unknown_path_and_a_wrong_method_have_the_envelope(shared_api: 
     wrong = await shared_api.client.get("/chat")
     assert (wrong.status_code, error_of(wrong)["code"]) == (405, "method_not_allowed")
     assert wrong.headers["allow"] == "POST"
+    several = await shared_api.client.put("/chats/1", json={})
+    assert (several.status_code, several.headers["allow"]) == (405, "GET, PATCH, DELETE")
 
 
 async def test_too_many_requests_at_once_are_refused(start_api: StartApi, host: StubHost) -> None:
-    api = await start_api(max_in_flight=2)
+    api = await start_api(max_in_flight=2, max_queued=0)
     host.delay_s = 0.5
     answers = await asyncio.gather(*(api.chat(user_prompt=str(n)) for n in range(6)))
     refused = [answer for answer in answers if answer.status_code == 429]
@@ -186,3 +238,54 @@ async def test_too_many_requests_at_once_are_refused(start_api: StartApi, host: 
     assert error_of(refused[0])["code"] == "overloaded"
     assert len(host.generated) == 2
     assert (await api.chat(user_prompt="later")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", "/chat", "POST"),
+        ("PATCH", "/chat", "POST"),
+        ("POST", "/chats", "GET"),
+        ("POST", "/chats/x", "GET, PATCH, DELETE"),
+        ("PATCH", "/chats/x/branch", "POST"),
+        ("DELETE", "/chats/x/branch", "POST"),
+        ("GET", "/chats/x/branch", "POST"),
+        ("GET", "/chats/x/regenerate", "POST"),
+        ("DELETE", "/chats/x/export", "GET"),
+        ("POST", "/livez", "GET"),
+        ("PUT", "/v1/models", "GET"),
+        ("POST", "/v1/models/m", "GET"),
+        ("PUT", "/chats/x%2Fy", "GET, PATCH, DELETE"),
+    ],
+)
+@pytest.mark.parametrize("body", [None, b"{}", b'{"title": "t"}'])
+async def test_a_wrong_method_is_told_whatever_comes_with_it(
+    shared_api: Api, method: str, path: str, allowed: str, body: bytes | None
+) -> None:
+    headers = {"Content-Type": "application/json"} if body == b'{"title": "t"}' else {}
+    answer = await shared_api.client.request(method, path, content=body, headers=headers)
+    assert (answer.status_code, error_of(answer)["code"]) == (405, "method_not_allowed")
+    assert answer.headers["allow"] == allowed
+
+
+@pytest.mark.parametrize(
+    "path", ["/nothing", "/chats/x/y", "/chats/", "/chats/x/branch/y", "/chat/"]
+)
+@pytest.mark.parametrize("method", ["GET", "POST", "PATCH", "DELETE"])
+async def test_what_is_not_there_is_told_whatever_comes_with_it(
+    shared_api: Api, method: str, path: str
+) -> None:
+    answer = await shared_api.client.request(method, path, content=b"x")
+    assert (answer.status_code, error_of(answer)["code"]) == (404, "not_found")
+
+
+async def test_a_chat_that_is_called_like_a_route_is_renamed_by_its_own_address(
+    shared_api: Api,
+) -> None:
+    await shared_api.chat(chat_id="x/branch", user_prompt="q")
+    assert (
+        await shared_api.client.patch("/chats/x/branch", json={"title": "t"})
+    ).status_code == 405
+    answer = await shared_api.client.patch("/chats/x%2Fbranch", json={"title": "t"})
+    assert (answer.json()["chat_id"], answer.json()["title"]) == ("x/branch", "t")
+    assert (await shared_api.client.delete("/chats/x%2Fbranch")).status_code == 204

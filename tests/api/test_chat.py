@@ -137,6 +137,41 @@ async def test_a_failed_turn_is_marked_and_not_sent_again(api: Api, host: StubHo
     assert [turn["status"] for turn in await api.turns("1")] == ["failed", "complete"]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("status", "code"), [(503, "not_ready"), (503, "draining"), (429, "overloaded")]
+)
+async def test_a_refused_question_leaves_nothing_in_the_chat(
+    start_api: StartApi, host: StubHost, status: int, code: str, stream: bool
+) -> None:
+    api = await start_api(retry_attempts=0)
+    await api.chat(chat_id="1", user_prompt="first")
+    for chat in ("1", "new"):
+        host.faults = [refuse(status, code, "1")]
+        answer = await api.chat(chat_id=chat, user_prompt="refused", stream=stream)
+        assert answer.status_code == status
+    assert [turn["user_prompt"] for turn in await api.turns("1")] == ["first"]
+    assert (await api.client.get("/chats/new")).status_code == 404
+    await api.chat(chat_id="1", user_prompt="again")
+    assert [(t["position"], t["status"]) for t in await api.turns("1")] == [
+        (0, "complete"),
+        (1, "complete"),
+    ]
+
+
+async def test_a_refused_question_with_a_key_is_replaced_by_the_next_attempt(
+    start_api: StartApi, host: StubHost
+) -> None:
+    api = await start_api(retry_attempts=0)
+    headers = {"Idempotency-Key": "k"}
+    body = {"chat_id": "1", "user_prompt": "q"}
+    host.faults = [refuse(503, "not_ready", "1")]
+    for status in (503, 200):
+        answer = await api.client.post("/chat", json=body, headers=headers)
+        assert answer.status_code == status
+    assert [turn["status"] for turn in await api.turns("1")] == ["complete"]
+
+
 async def test_a_second_writer_on_a_chat_gets_409(api: Api, host: StubHost) -> None:
     host.delay_s = 0.5
     first = asyncio.create_task(api.chat(**INDIA))

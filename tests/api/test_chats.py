@@ -19,7 +19,9 @@ async def test_chats_are_paged_latest_first(api: Api) -> None:
     rest = (await api.client.get("/chats", params={"cursor": first["next_cursor"]})).json()
     assert [chat["chat_id"] for chat in rest["chats"]] == ["c1", "c0"]
     assert rest["next_cursor"] is None
-    assert set(rest["chats"][0]) == {"chat_id", "created_at", "updated_at", "turns"}
+    assert set(rest["chats"][0]) == {
+        "chat_id", "title", "branched_from", "created_at", "updated_at", "turns"
+    }  # fmt: skip
 
 
 async def test_a_turn_shows_how_it_went(api: Api) -> None:
@@ -65,7 +67,7 @@ async def test_a_wrong_page_is_named(shared_api: Api, path: str, param: str) -> 
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
-@pytest.mark.parametrize("chat_id", ["none", "%00", "%ff", "a" * 257, "none/export"])
+@pytest.mark.parametrize("chat_id", ["none", "%00", "%ff", "a" * 257, "none%2Fexport"])
 async def test_a_chat_that_is_not_there_is_a_404(
     shared_api: Api, method: str, chat_id: str
 ) -> None:
@@ -75,7 +77,7 @@ async def test_a_chat_that_is_not_there_is_a_404(
 
 @pytest.mark.parametrize(
     "chat_id",
-    ["a/b", "a/export", "/", "a b", "a?b#c", "ä%2F", "..", "a/../b", "\u202e\n", "%", "x" * 256],
+    ["a/b", "a/export", "/", "a b", "a?b#c", "ä%2F", "a/../b", "\u202e\n", "%", "x" * 256],
 )
 async def test_any_chat_id_works_in_a_path(shared_api: Api, chat_id: str) -> None:
     assert (await shared_api.chat(chat_id=chat_id, user_prompt="q")).status_code == 200
@@ -87,17 +89,6 @@ async def test_any_chat_id_works_in_a_path(shared_api: Api, chat_id: str) -> Non
     assert export.json()["items"] == view.json()["items"]
     assert (await shared_api.client.delete(path)).status_code == 204
     assert (await shared_api.client.get(path)).status_code == 404
-
-
-async def test_an_export_in_markdown_reads_like_the_chat(api: Api, host: StubHost) -> None:
-    await api.chat(chat_id="a\n# b", system_prompt="Be brief.", user_prompt="Capital of India?")
-    answer = await api.client.get("/chats/a%0A%23%20b/export", params={"format": "markdown"})
-    assert answer.headers["content-type"].startswith("text/markdown")
-    assert "attachment" in answer.headers["content-disposition"]
-    assert answer.text.startswith("# Chat a # b\n")
-    order = ["Be brief.", "## User", "Capital of India?", "## Assistant", "New Delhi."]
-    places = [answer.text.index(part) for part in order]
-    assert places == sorted(places)
 
 
 async def test_a_chat_that_is_being_answered_cannot_be_deleted(api: Api, host: StubHost) -> None:

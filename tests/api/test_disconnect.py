@@ -19,7 +19,7 @@ async def connect(api: Api, **body: object) -> tuple[asyncio.StreamReader, async
     url = httpx.URL(api.url)
     reader, writer = await asyncio.open_connection(url.host, url.port)
     content = json.dumps(body).encode()
-    head = "POST /chat HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+    head = "POST /chat HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     writer.write(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content)
     await writer.drain()
     return reader, writer
@@ -110,7 +110,7 @@ async def test_two_hundred_early_leavers_leave_the_whole_capacity(
     await eventually(lambda: host.running == 0)
     await eventually(lambda: api.parts.lifecycle.slots_taken == 0)
     await eventually(lambda: not api.parts.lifecycle.running)
-    await eventually(lambda: not api.parts.store._operations, 30)  # type: ignore[attr-defined]
+    await eventually(lambda: not api.parts.store._transactions._running, 30)  # type: ignore[attr-defined]
     answers = await asyncio.gather(*(api.chat(user_prompt=str(n)) for n in range(limit)))
     assert {answer.status_code for answer in answers} == {200}
 

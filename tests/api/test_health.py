@@ -62,7 +62,7 @@ async def test_metrics_count_what_happened(api: Api, host: StubHost) -> None:
 
 
 async def test_the_start_page_names_routes_that_exist(api: Api) -> None:
-    page = (await api.client.get("/")).json()
+    page = (await api.client.get("/", headers={"Accept": "application/json"})).json()
     document = (await api.client.get(page["openapi"])).json()
     assert (await api.client.get(page["docs"])).status_code == 200
     for route in page["routes"]:

@@ -1,38 +1,15 @@
 """The store on both databases: leases, endings, who sees what."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
-from typing import Any
 
 import pytest
 
 from api.errors import ChatBusy
 from api.history import LeaseLost, SqlStore, StartedTurn, TurnOutcome, TurnStatus
-from api.metrics import Metrics
 from tests.api.conftest import eventually
 from tests.api.stores import DONE, OpenStore, begin, statuses
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def open_store(database_url: str) -> AsyncIterator[OpenStore]:
-    async with AsyncExitStack() as stack:
-
-        async def make(**changed: Any) -> SqlStore:
-            values = {"lease_s": 15.0, "timeout_s": 5.0} | changed
-            store = SqlStore(database_url, Metrics(), **values)
-            stack.push_async_callback(store.close)
-            await store.open()
-            return store
-
-        yield make
-
-
-@pytest.fixture
-async def store(open_store: OpenStore) -> SqlStore:
-    return await open_store()
 
 
 async def test_a_question_is_stored_before_its_answer(store: SqlStore) -> None:
@@ -73,7 +50,21 @@ async def test_a_system_prompt_becomes_the_chats_when_something_was_answered(
     assert head is not None
     assert head.system_prompt == kept
     assert (await begin(store)).system_prompt == kept
-    assert (await store.list_turns("", "1", 1, 0))[0].system_prompt == "new"
+    assert (await store.list_turns("", "1", 1, 0)).turns[0].system_prompt == "new"
+
+
+async def test_a_withdrawn_question_was_never_asked(store: SqlStore) -> None:
+    refused = TurnOutcome(status=TurnStatus.FAILED, withdrawn=True)
+    turn = await begin(store)
+    assert await statuses(store) == ["pending"]
+    await store.end_turn(turn, refused)
+    assert await store.get_chat("", "1") is None
+    await store.end_turn(await begin(store), DONE)
+    await store.end_turn(await begin(store), refused)
+    assert await statuses(store) == ["complete"]
+    assert (await begin(store)).position == 1
+    with pytest.raises(LeaseLost):
+        await store.end_turn(turn, refused)
 
 
 async def test_one_writer_per_chat(store: SqlStore) -> None:
@@ -146,8 +137,8 @@ async def test_owners_never_see_each_others_chats(store: SqlStore) -> None:
     )
     await store.end_turn(turn, DONE)
     assert await store.get_chat("b", "1") is None
-    assert await store.list_turns("b", "1", 10, -1) == []
-    assert await store.list_chats("b", 10, None) == []
+    assert (await store.list_turns("b", "1", 10, -1)).turns == []
+    assert (await store.list_chats("b", 10, None)).chats == []
     assert not await store.delete_chat("b", "1")
     other = await store.begin_turn(
         "b", "1", user_prompt="q", system_prompt=None, request_id="r", max_past=9
@@ -185,9 +176,11 @@ async def test_paging_gives_every_chat_once_latest_first(store: SqlStore) -> Non
     for number in range(11):
         await store.end_turn(await begin(store, f"c{number:02}"), DONE)
     seen: list[tuple[int, str]] = []
-    before = None
-    while page := await store.list_chats("", 4, before):
-        seen += [(head.updated_ms, head.chat_id) for head in page]
-        before = seen[-1]
+    page = await store.list_chats("", 4, None)
+    while True:
+        seen += [(head.updated_ms, head.chat_id) for head in page.chats]
+        if page.last is None:
+            break
+        page = await store.list_chats("", 4, page.last)
     assert len({chat_id for _, chat_id in seen}) == len(seen) == 11
     assert seen == sorted(seen, reverse=True)

@@ -4,15 +4,13 @@ import asyncio
 import sqlite3
 import threading
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from api.errors import ChatBusy, StoreFull, StoreUnavailable
-from api.history import SqlStore, StoreError, TurnOutcome, TurnStatus
+from api.history import SqlStore, StartedTurn, StoreError, TurnOutcome, TurnStatus
 from api.history import sqlite as sqlite_rules
 from api.metrics import Metrics
 from tests.api.conftest import eventually
@@ -22,22 +20,8 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-async def open_store(tmp_path: Path) -> AsyncIterator[OpenStore]:
-    async with AsyncExitStack() as stack:
-
-        async def make(**changed: Any) -> SqlStore:
-            values = {"lease_s": 15.0, "timeout_s": 5.0} | changed
-            store = SqlStore(f"sqlite:///{tmp_path}/chats.db", Metrics(), **values)
-            stack.push_async_callback(store.close)
-            await store.open()
-            return store
-
-        yield make
-
-
-@pytest.fixture
-async def store(open_store: OpenStore) -> SqlStore:
-    return await open_store()
+def database_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/chats.db"
 
 
 async def test_a_running_turn_keeps_its_lease(open_store: OpenStore, tmp_path: Path) -> None:
@@ -128,14 +112,14 @@ async def test_a_short_lock_is_waited_for_and_a_long_one_is_a_503(
 async def test_a_read_that_nobody_waits_for_any_more_is_not_done(open_store: OpenStore) -> None:
     store = await open_store(timeout_s=0.1)
     blocked = threading.Event()
-    store._threads.submit(blocked.wait)
+    store._transactions._threads.submit(blocked.wait)
     try:
         with pytest.raises(StoreUnavailable):
             await store.get_chat("", "1")
     finally:
         blocked.set()
-    await eventually(lambda: not store._operations)
-    assert await store.list_chats("", 1, None) == []
+    await eventually(lambda: not store._transactions._running)
+    assert (await store.list_chats("", 1, None)).chats == []
 
     def done(operation: str) -> float | None:
         name = "qna_api_database_seconds_count"
@@ -160,9 +144,55 @@ async def test_a_full_disk_is_said_and_writes_resume(store: SqlStore, tmp_path: 
     check.close()
 
 
+async def test_turns_that_wait_behind_one_another_share_a_commit(
+    store: SqlStore, tmp_path: Path
+) -> None:
+    commits = 0
+
+    @event.listens_for(store._database.engine, "commit")
+    def on_commit(_connection: object) -> None:
+        nonlocal commits
+        commits += 1
+
+    busy = await begin(store, "busy")
+    blocked = threading.Event()
+    before = commits
+    store._transactions._threads.submit(blocked.wait)
+    waiting = [asyncio.create_task(begin(store, f"c{number}")) for number in range(20)]
+    waiting += [asyncio.create_task(begin(store, "busy")) for _ in range(3)]
+    await eventually(lambda: len(store._transactions._jobs) == 23)
+    blocked.set()
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    # Each is refused by itself, and those that are not are there.
+    assert sum(isinstance(result, StartedTurn) for result in results) == 20
+    assert [type(result) for result in results[20:]] == [ChatBusy] * 3
+    assert commits - before == 1
+    other = sqlite3.connect(tmp_path / "chats.db")
+    assert other.execute("SELECT count(*) FROM turns").fetchone() == (21,)
+    other.close()
+    await store.end_turn(busy, DONE)
+
+
+async def test_of_turns_that_share_a_commit_only_the_one_that_is_too_large_fails(
+    store: SqlStore,
+) -> None:
+    with store._database.engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA max_page_count=60")
+    blocked = threading.Event()
+    store._transactions._threads.submit(blocked.wait)
+    texts = ["small", "x" * 1_000_000, "small too"]
+    waiting = [
+        asyncio.create_task(begin(store, str(number), text)) for number, text in enumerate(texts)
+    ]
+    await eventually(lambda: len(store._transactions._jobs) == 3)
+    blocked.set()
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(result) for result in results] == [StartedTurn, StoreFull, StartedTurn]
+
+
 async def test_commits_are_synced_and_the_journal_is_safe(store: SqlStore) -> None:
     mode, reason = sqlite_rules.journal_mode()
-    assert mode == ("wal" if sqlite3.sqlite_version_info >= (3, 51, 3) else "delete")
+    assert mode == ("wal" if sqlite3.sqlite_version_info >= (3, 51, 3) else "persist")
     assert sqlite3.sqlite_version in reason
     with store._database.engine.connect() as connection:
         for pragma, value in (
@@ -198,3 +228,25 @@ async def test_a_folder_that_cannot_be_made_stops_the_start(tmp_path: Path) -> N
     with pytest.raises(StoreError, match="cannot be made"):
         await store.open()
     await store.close()
+
+
+async def test_a_deleted_chat_is_in_no_file_any_more(store: SqlStore, tmp_path: Path) -> None:
+    """Nor in the journal, which is kept and holds what a transaction has overwritten."""
+    marker = "ZEBRAQUARTZ"
+
+    def seen() -> list[str]:
+        return [p.name for p in tmp_path.iterdir() if marker.encode() in p.read_bytes()]
+
+    async def say(chat: str, text: str) -> None:
+        turn = await begin(store, chat, text)
+        await store.end_turn(turn, TurnOutcome(status=TurnStatus.COMPLETE, response=text))
+
+    for number in range(40):
+        await say("secret", f"{marker} {number} " + "x" * 500)
+    assert "chats.db" in seen()
+    assert await store.delete_chat("", "secret")
+    assert seen() == []
+    await say("other", "harmless")
+    await store.close()
+    assert seen() == []
+    assert (tmp_path / "chats.db").stat().st_mode & 0o777 == 0o600

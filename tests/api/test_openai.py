@@ -1,6 +1,7 @@
 """OpenAI's routes: the real client works unchanged; bytes and errors are the host's."""
 
 import json
+from urllib.parse import unquote
 
 import openai
 import pytest
@@ -48,6 +49,7 @@ async def test_the_official_client_lists_models(api: Api) -> None:
     [
         (400, "invalid_value", openai.BadRequestError),
         (404, "model_not_found", openai.NotFoundError),
+        (422, "unprocessable", openai.UnprocessableEntityError),
         (429, "overloaded", openai.RateLimitError),
         (500, "internal_error", openai.InternalServerError),
     ],
@@ -84,6 +86,21 @@ async def test_bytes_are_passed_through_both_ways(api: Api, host: StubHost) -> N
     assert answer.content == b"".join(encoded(event) for event in case["answer"]["events"])
     assert answer.headers["x-request-id"] == host.generated[-1].headers["x-request-id"]
     assert (await api.client.get("/chats")).json()["chats"] == []
+
+
+async def test_text_completions_are_passed_on_too(api: Api, host: StubHost) -> None:
+    case = cases("openai_completions")[0]
+    answer = await api.client.post("/v1/completions", json=case["request"]["body"])
+    assert answer.json() == case["answer"]["body"]
+    assert host.generated[-1].path == "/openai/v1/completions"
+
+
+async def test_a_models_name_is_passed_on_in_one_piece(api: Api, host: StubHost) -> None:
+    for name in ("other", "meta-llama/Llama-9", "a%2Fb", "a%3Fb%23c"):
+        host.always = refuse(404, "model_not_found")
+        answer = await api.client.get(f"/v1/models/{name}")
+        assert (answer.status_code, error_of(answer)["code"]) == (404, "model_not_found")
+        assert host.seen[-1].path == f"/openai/v1/models/{unquote(name)}"
 
 
 async def test_a_stream_that_breaks_off_gets_an_error_event(api: Api, host: StubHost) -> None:
@@ -158,3 +175,12 @@ async def test_the_deadline_header_holds_here_too(start_api: StartApi, host: Stu
     host.delay_s = 30
     answer = await api.client.post("/v1/chat/completions", json={})
     assert (answer.status_code, error_of(answer)["code"]) == (504, "deadline_exceeded")
+
+
+@pytest.mark.parametrize("name", ["m" * 30_000, "%28" * 18_000])
+async def test_a_name_that_no_model_has_is_not_asked_for(
+    api: Api, host: StubHost, name: str
+) -> None:
+    answer = await api.client.get(f"/v1/models/{name}")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
+    assert not host.seen

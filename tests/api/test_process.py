@@ -4,53 +4,26 @@ import asyncio
 import contextlib
 import json
 import os
-import re
 import signal
 import socket
 import sqlite3
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import httpx
 import pytest
 
 from tests.api.conftest import eventually
+from tests.api.processes import ROOT, Process, process
 from tests.api.stub_host import StubHost
 
 pytestmark = pytest.mark.anyio
-ROOT = Path(__file__).resolve().parents[2]
 CANARY = "canary-5d1e"
-
-
-@dataclass
-class Process:
-    process: asyncio.subprocess.Process
-    url: str
-    client: httpx.AsyncClient
-    lines: list[str] = field(default_factory=list)
-
-    def signal(self, number: int) -> None:
-        self.process.send_signal(number)
-
-    async def exit_code(self) -> int:
-        async with asyncio.timeout(20):
-            return await self.process.wait()
-
-    @property
-    def log(self) -> str:
-        return "".join(self.lines)
 
 
 class StartProcess(Protocol):
     async def __call__(self, *flags: str, **environ: str) -> Process: ...
-
-
-async def read_into(lines: list[str], stream: asyncio.StreamReader) -> None:
-    async for line in stream:
-        lines.append(line.decode())
 
 
 @pytest.fixture
@@ -58,44 +31,8 @@ async def start(host: StubHost, tmp_path: Path) -> AsyncIterator[StartProcess]:
     async with contextlib.AsyncExitStack() as stack:
 
         async def make(*flags: str, **environ: str) -> Process:
-            values = {
-                "API_PORT": "0",
-                "API_MODEL_HOST_URL": host.url,
-                "API_DATABASE_URL": f"sqlite:///{tmp_path}/chats.db",
-                "PATH": os.environ["PATH"],
-            }
-            made = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "api", *flags, cwd=ROOT, env=values | environ,
-                stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-            )  # fmt: skip
-            lines: list[str] = []
-            assert made.stderr is not None
-            reader = asyncio.create_task(read_into(lines, made.stderr))
-
-            async def end() -> None:
-                with contextlib.suppress(ProcessLookupError):
-                    made.kill()
-                await made.wait()
-                await reader
-                made._transport.close()  # type: ignore[attr-defined]
-
-            stack.push_async_callback(end)
-
-            def address() -> str | None:
-                found = re.search(r'"address":"(http://[^"]+)"', "".join(lines))
-                return found.group(1) if found else None
-
-            url = await eventually(address, 30)
-            client = httpx.AsyncClient(base_url=url, timeout=20, trust_env=False)
-            await stack.enter_async_context(client)
-
-            async def ready() -> bool:
-                with contextlib.suppress(httpx.TransportError):
-                    return (await client.get("/readyz")).status_code == 200
-                return False
-
-            await eventually(ready, 20)
-            return Process(made, url, client, lines)
+            database = f"sqlite:///{tmp_path}/chats.db"
+            return await stack.enter_async_context(process(host.url, database, *flags, **environ))
 
         yield make
 
@@ -229,8 +166,38 @@ async def test_the_log_is_json_without_what_people_said(
     assert CANARY not in api.log
     assert CANARY not in metrics
     access = [record for record in records if record["message"] == "request"]
-    assert {record["route"] for record in access} >= {"/chat", "/chats/{chat_id:path}", "unmatched"}
+    assert {record["route"] for record in access} >= {"/chat", "/chats/{chat_id}", "unmatched"}
     assert all(len(json.dumps(record)) < 2048 for record in records)
+
+
+async def test_no_key_reaches_the_log_the_answers_or_the_metrics(start: StartProcess) -> None:
+    admin = "admin-canary-9f3c-0123456789-0123456789"
+    api = await start("--log-level", "debug", API_AUTH="on", API_ADMIN_KEY=admin)
+    headers = {"Authorization": f"Bearer {admin}"}
+    body = {"tenant": "tenant-canary-9f3c"}
+    made = (await api.client.post("/admin/keys", json=body, headers=headers)).json()
+    secret = made["key"].split("_")[2]
+    wrong = made["key"][:-1] + "!"
+    answers = [
+        await api.client.request(method, path, json=content, headers={"Authorization": given})
+        for given in (f"Bearer {made['key']}", f"Bearer {wrong}", f"Basic {secret}", secret)
+        for method, path, content in (
+            ("POST", "/chat", {"user_prompt": "q"}),
+            ("POST", "/chat", {"user_prompt": 1}),
+            ("GET", f"/chats/x?api_key={secret}", None),
+            ("GET", "/metrics", None),
+            ("POST", "/v1/chat/completions", {"model": "m", "messages": []}),
+        )
+    ]
+    assert {answer.status_code for answer in answers} >= {200, 400, 401, 403}
+    metrics = (await api.client.get("/metrics", headers=headers)).text
+    api.signal(signal.SIGTERM)
+    assert await api.exit_code() == 0
+    said = [api.log, metrics, *(answer.text + str(answer.headers) for answer in answers)]
+    for text in said:
+        assert secret not in text
+        assert "canary-9f3c" not in text
+    assert made["key_id"] in api.log
 
 
 async def run(*flags: str, **environ: str) -> tuple[int, str]:

@@ -1,31 +1,47 @@
 """Settings: flags before environment before defaults; a wrong value is one line that names it."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
-from api.settings import Settings, SettingsError, env_name, read
+from api.settings import Settings, SettingsError, env_name
+from api.settings_sources import read
+
+VALUES = {
+    "log_level": "debug",
+    "log_format": "text",
+    "model_host_url": "http://a:1",
+    "model_host_pods_url": "http://a:1",
+    "database_url": "sqlite:///x",
+    "max_body_bytes": "2048",
+    "auth": "on",
+    "open_docs": "off",
+    "admin_key": "k" * 32,
+    "metrics_key": "k" * 32,
+    "limits_url": "redis://h:6379",
+    "limits_when_away": "closed",
+    "access_log": "off",
+    "peers_url": "http://servers:8000",
+    "traces_url": "http://a:4318/v1/traces",
+}
 
 
 def test_a_flag_wins_over_the_environment() -> None:
-    assert read({}, [])[1].port == 8000
-    assert read({"API_PORT": "9000"}, [])[1].port == 9000
-    assert read({"API_PORT": "9000"}, ["--port", "9001"])[1].port == 9001
+    assert read({}, []).settings.port == 8000
+    assert read({"API_PORT": "9000"}, []).settings.port == 9000
+    assert read({"API_PORT": "9000"}, ["--port", "9001"]).settings.port == 9001
 
 
 def test_an_empty_variable_is_not_set() -> None:
-    assert read({"API_PORT": "", "API_LOG_LEVEL": ""}, [])[1] == Settings()
+    assert read({"API_PORT": "", "API_LOG_LEVEL": ""}, []).settings == Settings()
 
 
 @pytest.mark.parametrize("spec", dataclasses.fields(Settings), ids=lambda spec: spec.name)
 def test_every_setting_is_a_flag_and_a_variable(spec: dataclasses.Field[object]) -> None:
-    value = {"log_level": "debug", "log_format": "text", "model_host_url": "http://a:1"}.get(
-        spec.name, "sqlite:///x" if spec.name == "database_url" else "1"
-    )
-    if spec.name == "max_body_bytes":
-        value = "2048"
-    by_flag = read({}, ["--" + spec.name.replace("_", "-"), value])[1]
-    by_variable = read({env_name(spec.name): value}, [])[1]
+    value = VALUES.get(spec.name, "1")
+    by_flag = read({}, ["--" + spec.name.replace("_", "-"), value]).settings
+    by_variable = read({env_name(spec.name): value}, []).settings
     assert by_flag == by_variable
     assert getattr(by_flag, spec.name) == type(spec.default)(value)
 
@@ -48,6 +64,15 @@ def test_every_setting_is_a_flag_and_a_variable(spec: dataclasses.Field[object])
         ("MODEL_HOST_URL", "http://a:99999"),
         ("MODEL_HOST_URL", "http://user:secret@a:1"),
         ("MODEL_HOST_URL", "http://secret@a:1"),
+        ("MODEL_HOST_PODS_URL", "a:1"),
+        ("MODEL_HOST_PODS_URL", "https://a"),
+        ("AUTH", "yes"),
+        ("ADMIN_KEY", "secret-too-short"),
+        ("METRICS_KEY", "secret with space 0123456789 0123456789"),
+        ("KEY_CACHE_S", "-1"),
+        ("LIMITS_URL", "http://secret@h"),
+        ("LIMITS_WHEN_AWAY", "ajar"),
+        ("KEY_TOKENS_PER_DAY", "-1"),
         ("DATABASE_URL", "mysql://user:secret@host/db"),
     ],
 )
@@ -68,3 +93,41 @@ def test_an_unknown_flag_is_refused() -> None:
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         Settings().port = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("port = 'secret'", "API_PORT"),
+        ("nonsense = 1", "nonsense"),
+        ("port = [1]", "port"),
+        ("port = true", "port"),
+        ("admin_key = secret", "not valid TOML"),
+        ("[port]\nsecret = 1", "port"),
+    ],
+)
+def test_a_wrong_file_is_one_line(tmp_path: Path, text: str, named: str) -> None:
+    path = tmp_path / "settings.toml"
+    path.write_text(text)
+    for given in ({"API_CONFIG": str(path)}, {}):
+        with pytest.raises(SettingsError) as caught:
+            read(given, [] if given else ["--config", str(path)])
+        assert named in str(caught.value)
+        assert "\n" not in str(caught.value)
+        assert "secret" not in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    for name in ("API_CONFIG", "API_ADMIN_KEY_FILE"):
+        with pytest.raises(SettingsError, match=f"{name}: .*No such file"):
+            read({name: str(tmp_path / "none")})
+
+
+def test_a_variable_wins_over_the_file_of_a_secret(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    path.write_text("f" * 32 + "\n")
+    environ = {"API_ADMIN_KEY_FILE": str(path)}
+    assert read(environ).settings.admin_key == "f" * 32
+    assert read(environ | {"API_ADMIN_KEY": "e" * 32}).settings.admin_key == "e" * 32
+    # Only secrets have files of their own.
+    assert read({"API_PORT_FILE": str(path)}).settings.port == 8000

@@ -22,6 +22,7 @@ from api.upstream.retry import RetryBudget, pause_s
 from tests.api.conftest import eventually
 from tests.api.stub_host import (
     StubHost,
+    Wire,
     cases,
     closes,
     raw_host,
@@ -189,7 +190,7 @@ async def test_an_answer_that_broke_off_leaves_its_cause_in_the_log(
     async with raw_host(says(cut)) as host, Client(host.url) as client:
         await client.fails()
     (record,) = [entry for entry in caplog.records if entry.message == "answer broken off"]
-    assert record.__dict__["fields"]["reason"] == "ClientPayloadError"
+    assert record.__dict__["fields"]["reason"] == "BrokenOff"
     assert record.__dict__["fields"]["request_id"]
 
 
@@ -320,6 +321,21 @@ async def test_a_rolling_restart_of_the_host_under_light_load_fails_nothing() ->
             stop.set()
             await asyncio.gather(*clients)
     assert failures == []
+
+
+async def test_a_repeated_request_has_the_time_that_is_left() -> None:
+    stub = StubHost()
+
+    async def late(wire: Wire) -> None:
+        await asyncio.sleep(0.3)
+        await refuse(503, "draining")(wire)
+
+    stub.faults = [late]
+    body = json.dumps(question()).encode()
+    async with running(stub) as url, Client(url) as client:
+        await client.host.request("POST", "/generate", call(5), body)
+    first, second = (int(one.headers["x-request-timeout-ms"]) for one in stub.generated)
+    assert first - second >= 300
 
 
 def test_pauses_double_and_have_jitter() -> None:

@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CLUSTER = os.environ.get("CLUSTER_NAME", "qna")
 NAMESPACE = os.environ.get("NAMESPACE", "qna")
 CONTEXT = f"kind-{CLUSTER}"
+REPLICAS = 2  # of each part, as k8s/deploy.sh makes them
 VERSION = (ROOT / "VERSION").read_text().strip()
 API_IMAGE = f"qna-api-server:{VERSION}"
 MODEL_PODS = "app.kubernetes.io/name=model-host,app.kubernetes.io/component=predictor"
@@ -69,6 +70,59 @@ def eventually(probe: Callable[[], T], timeout_s: float, what: str) -> T:
         time.sleep(0.2)
 
 
+def ready_pods(selector: str) -> list[dict[str, Any]]:
+    """Those that are ready and stay."""
+    return [
+        pod
+        for pod in pods(selector)
+        if "deletionTimestamp" not in pod["metadata"]
+        and any(
+            one["type"] == "Ready" and one["status"] == "True"
+            for one in pod["status"].get("conditions", [])
+        )
+    ]
+
+
+def names_of(found: list[dict[str, Any]]) -> set[str]:
+    return {str(pod["metadata"]["name"]) for pod in found}
+
+
+def wait_for_ready(selector: str, count: int, timeout_s: float = 180) -> list[dict[str, Any]]:
+    """Until just so many pods are ready, and none is ending."""
+
+    def found() -> list[dict[str, Any]]:
+        ready = ready_pods(selector)
+        return ready if len(ready) == count == len(pods(selector)) else []
+
+    return eventually(found, timeout_s, f"{count} ready pods with {selector}")
+
+
+def nodes_of(pool: str) -> list[str]:
+    listed = kubectl(
+        "get", "nodes", "-l", f"pool={pool}", "-o", "jsonpath={.items[*].metadata.name}"
+    )
+    return listed.split()
+
+
+def node_of_the_load() -> str:
+    """Of the API pool the node that no test takes away: the database is there, if there is one."""
+    database = pods("app.kubernetes.io/name=chats-database")
+    return str(database[0]["spec"]["nodeName"]) if database else nodes_of("api")[0]
+
+
+def on_node(node: str, *command: str) -> str:
+    """A command on a node of the cluster, where every container's processes are seen."""
+    return run("docker", "exec", node, *command, timeout_s=60)
+
+
+def process_of(pod: dict[str, Any], container: str) -> tuple[str, str]:
+    """The node of a pod, and the number there of its container's first process."""
+    node = str(pod["spec"]["nodeName"])
+    (state,) = (one for one in pod["status"]["containerStatuses"] if one["name"] == container)
+    found = on_node(node, "crictl", "inspect", state["containerID"].removeprefix("containerd://"))
+    return node, str(json.loads(found)["info"]["pid"])
+
+
 def wait_until_settled(timeout_s: float = 240) -> None:
     """Until no pod of ours is ending: after an upgrade the old ones still serve for a while."""
 
@@ -104,6 +158,22 @@ def port_forward(name: str, port: int = 80, *, kind: str = "svc") -> Iterator[st
         if reader.ident is not None:
             reader.join()
         process.stdout.close()
+
+
+def key_of(release: str = "api-server") -> dict[str, str]:
+    """The header with the administrator's key, as the chart's notes say how to read it."""
+    return _header(f"{release}-keys", "admin-key")
+
+
+def host_key_of(release: str = "model-host") -> dict[str, str]:
+    """The header with the key that a model host asks for."""
+    return _header(f"{release}-key", "key")
+
+
+def _header(secret: str, key: str) -> dict[str, str]:
+    template = f'{{{{index .data "{key}" | base64decode}}}}'
+    text = kubectl("-n", NAMESPACE, "get", "secret", secret, "-o", f"go-template={template}")
+    return {"Authorization": f"Bearer {text.strip()}"}
 
 
 def client_pod(name: str, labels: dict[str, str]) -> dict[str, Any]:

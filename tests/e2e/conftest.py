@@ -14,6 +14,8 @@ from tests.e2e.cluster import (
     NAMESPACE,
     CommandFailed,
     deploy,
+    host_key_of,
+    key_of,
     kubectl,
     port_forward,
     wait_until_settled,
@@ -88,7 +90,7 @@ def api(installed: float) -> Iterator[httpx.Client]:
     """The API server, reached as a user does: kubectl port-forward svc/api-server."""
     with (
         port_forward("api-server") as address,
-        httpx.Client(base_url=address, timeout=60) as http,
+        httpx.Client(base_url=address, timeout=60, headers=key_of()) as http,
     ):
         yield http
 
@@ -98,7 +100,7 @@ def host(installed: float) -> Iterator[httpx.Client]:
     """The model host, through the predictor's Service and KServe's agent."""
     with (
         port_forward("model-host-predictor") as address,
-        httpx.Client(base_url=address, timeout=60) as http,
+        httpx.Client(base_url=address, timeout=60, headers=host_key_of()) as http,
     ):
         yield http
 

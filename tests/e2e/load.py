@@ -1,17 +1,32 @@
-"""A light load from inside the cluster, and what became of each of its requests."""
+"""A steady load from inside the cluster, what became of each of its requests, and what that means.
+
+The API server's Service is asked by its address: what is measured is the system, not how its
+callers look up names.
+"""
 
 import json
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.cluster import CONTEXT, NAMESPACE, client_pod, eventually, running_pod
+from tests.e2e.cluster import (
+    CONTEXT,
+    NAMESPACE,
+    client_pod,
+    eventually,
+    key_of,
+    kubectl,
+    node_of_the_load,
+    running_pod,
+)
 from tests.e2e.evidence import write_records
 
 SCRIPT = Path(__file__).with_name("load_client.py").read_text()
+GOOD_IN_A_ROW = 3
 Record = dict[str, Any]
 
 
@@ -54,17 +69,26 @@ class Load:
             f"{count} good answers in a row; last records {self._records[-3:]}",
         )
 
-    def wait_for_streams(self, count: int, timeout_s: float) -> None:
-        """Until so many streams have ended, however they did."""
+    def wait_for(self, calls: int, streams: int, timeout_s: float) -> None:
+        """Until so many requests, and so many of them streams, have ended, however they did."""
         eventually(
-            lambda: self.is_running() and len(of_kind(self.records, "stream")) >= count,
+            lambda: (
+                self.is_running()
+                and len(self._records) >= calls
+                and len(of_kind(self.records, "stream")) >= streams
+            ),
             timeout_s,
-            f"{count} streams",
+            f"{calls} requests, {streams} of them streams",
         )
 
     def is_running(self) -> bool:
         assert self._process.poll() is None, f"the load client ended: {self._records[-3:]}"
         return True
+
+    def use_key(self, header: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{header}\n")
+        self._process.stdin.flush()
 
     def stop(self) -> None:
         assert self._process.stdin is not None
@@ -87,23 +111,68 @@ def of_kind(records: list[Record], kind: str) -> list[Record]:
     return [record for record in records if record["kind"] == kind]
 
 
+def recovery_s(records: list[Record], fault: float) -> float:
+    """From the fault until three requests in a row were good that began after the last bad one did;
+    0 where nothing that began after the fault was bad.
+    """
+    bad = [one["at"] for one in records if not one.get("ok") and one["at"] >= fault]
+    if not bad:
+        return 0.0
+    good = sorted(one["at"] + one["seconds"] for one in records if one["at"] > max(bad))
+    return round(good[GOOD_IN_A_ROW - 1] - fault, 1)
+
+
+def figures(records: list[Record], fault: float | None = None) -> dict[str, object]:
+    """The columns of the report, and what else is worth a word."""
+    found: dict[str, object] = {
+        "requests": len(records),
+        "failed": len(failed(records)),
+        "cut": len(cut(records)),
+        "streams": len(of_kind(records, "stream")),
+        "slowest_s": round(max(record["seconds"] for record in records), 1),
+    }
+    if fault is not None:
+        found["recovery_s"] = recovery_s(records, fault)
+    return found
+
+
+def assert_nothing_lost(records: list[Record]) -> None:
+    assert failed(records) == []
+    assert cut(records) == []
+
+
 @contextmanager
-def light_load(name: str, chats: int = 2, streams: int = 2) -> Iterator[Load]:
+def light_load(name: str, chats: int = 4, streams: int = 2, key: str = "") -> Iterator[Load]:
     """A load that runs; it is stopped at the end, or by its own `stop`. Its records are kept."""
     pod = client_pod("e2e-load", {"app.kubernetes.io/name": "e2e-load"})
-    address = f"http://api-server.{NAMESPACE}.svc"
+    pod["spec"]["nodeSelector"] = {"kubernetes.io/hostname": node_of_the_load()}
+    where = ["get", "service", "api-server", "-o", "jsonpath={.spec.clusterIP}"]
+    address = f"http://{kubectl('-n', NAMESPACE, *where)}"
+    key = key or key_of()["Authorization"]
     with running_pod(pod) as pod_name:
         command = ["kubectl", "--context", CONTEXT, "-n", NAMESPACE, "exec", "-i", pod_name, "--"]
         process = subprocess.Popen(
-            [*command, "python", "-u", "-c", SCRIPT, address, str(chats), str(streams)],
+            [*command, "python", "-u", "-c", SCRIPT, address, str(chats), str(streams), key],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
         load = Load(process)
         try:
+            load.wait_for_good(20, timeout_s=60)
             yield load
         finally:
             if process.poll() is None:
                 load.stop()
             write_records(name, [json.dumps(record) for record in load.records])
+
+
+def fault_under(
+    load: Load, fault: float, timeout_s: float = 90, quiet_s: float = 20
+) -> list[Record]:
+    """The records of a load until it has been good for a while after a fault, stopped."""
+    load.wait_for_good(GOOD_IN_A_ROW, timeout_s)
+    eventually(lambda: time.time() > fault + quiet_s, quiet_s + 1, "a while after the fault")
+    load.wait_for_good(20, timeout_s)
+    load.stop()
+    return load.records

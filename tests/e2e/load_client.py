@@ -3,7 +3,7 @@
 Every request is one JSON line on standard output, told from the client's side: a chat counts only
 with the right answer, a stream only with its terminator and the right text. Each request has a
 connection of its own, as from many callers. Arguments: address, number of chat clients, of stream
-clients.
+clients, the Authorization header. A line on standard input is the header from then on.
 """
 
 import json
@@ -16,19 +16,21 @@ import httpx
 QUESTION = "Capital of India?"
 ANSWER = "The capital of India is New Delhi."
 PAUSE_S = 0.05
+# Whoever cannot even connect learns it soon, as with any careful client.
+TIMEOUT = httpx.Timeout(60, connect=3)
+EACH_ITS_OWN = httpx.Limits(max_keepalive_connections=0)
 
-address, chats, streams = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+address, chats, streams, key = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+authorization = [key]
 stopping = threading.Event()
 printing = threading.Lock()
 
 
-def ask(stream: bool) -> dict[str, object]:
+def ask(client: httpx.Client, stream: bool) -> dict[str, object]:
     body = {"user_prompt": QUESTION, "stream": stream}
+    headers = {"Authorization": authorization[-1]}
     text, begun, terminated = "", False, False
-    with (
-        httpx.Client(timeout=60) as client,
-        client.stream("POST", f"{address}/chat", json=body) as answer,
-    ):
+    with client.stream("POST", f"{address}/chat", json=body, headers=headers) as answer:
         if answer.status_code != 200:
             said = answer.read().decode(errors="replace")
             return {"status": answer.status_code, "why": said, "headers": dict(answer.headers)}
@@ -52,10 +54,11 @@ def ask(stream: bool) -> dict[str, object]:
 
 
 def worker(stream: bool) -> None:
+    client = httpx.Client(timeout=TIMEOUT, limits=EACH_ITS_OWN, verify=False)
     while not stopping.is_set():
         started = time.time()
         try:
-            record = ask(stream)
+            record = ask(client, stream)
         except (httpx.HTTPError, ValueError, KeyError) as error:
             record = {"status": None, "why": repr(error)}
         record |= {"kind": "stream" if stream else "chat", "at": started}
@@ -70,7 +73,8 @@ kinds = [False] * chats + [True] * streams
 threads = [threading.Thread(target=worker, args=(stream,)) for stream in kinds]
 for thread in threads:
     thread.start()
-sys.stdin.read()
+for line in sys.stdin:
+    authorization.append(line.strip())
 stopping.set()
 for thread in threads:
     thread.join()

@@ -5,55 +5,64 @@ import json
 import pytest
 from kubernetes import client
 
-from tests.e2e.cluster import API_PODS, MODEL_PODS, NAMESPACE, client_pod, kubectl, pods
+from tests.e2e.cluster import (
+    API_PODS,
+    MODEL_PODS,
+    NAMESPACE,
+    REPLICAS,
+    client_pod,
+    names_of,
+    nodes_of,
+    pods,
+)
 from tests.e2e.conftest import Record
 
 pytestmark = pytest.mark.e2e
 GPU = "nvidia.com/gpu"
 
 
-def nodes_of(pool: str) -> list[str]:
-    listed = kubectl(
-        "get", "nodes", "-l", f"pool={pool}", "-o", "jsonpath={.items[*].metadata.name}"
-    )
-    return listed.split()
-
-
 def test_both_charts_install_and_become_ready(installed: float, record: Record) -> None:
     record(deploy_s=round(installed, 1))
-    assert [pod["status"]["phase"] for pod in pods(MODEL_PODS)] == ["Running"]
-    assert [pod["status"]["phase"] for pod in pods(API_PODS)] == ["Running"]
+    for selector in (MODEL_PODS, API_PODS):
+        assert [pod["status"]["phase"] for pod in pods(selector)] == ["Running"] * REPLICAS
 
 
-def test_the_predictor_and_nothing_else_sits_on_the_gpu_pool(kube: client.CoreV1Api) -> None:
-    found = set()
+def test_predictors_and_nothing_else_sit_on_the_gpu_pool(kube: client.CoreV1Api) -> None:
+    ours, strangers = set(), []
     for node in nodes_of("gpu"):
         listed = kube.list_pod_for_all_namespaces(field_selector=f"spec.nodeName={node}").items
         for pod in listed:
             owners = {owner.kind for owner in pod.metadata.owner_references or []}
-            if "DaemonSet" not in owners:  # the node's own network and proxy
-                found.add((pod.metadata.namespace, pod.metadata.name))
-    predictors = pods(MODEL_PODS)
-    assert found == {(NAMESPACE, pod["metadata"]["name"]) for pod in predictors}
-    assert len(predictors) == 1
+            if "DaemonSet" in owners:  # the node's own network and proxy
+                continue
+            if (pod.metadata.labels or {}).get("app.kubernetes.io/component") != "predictor":
+                strangers.append(pod.metadata.name)
+            elif pod.metadata.namespace == NAMESPACE:
+                ours.add(pod.metadata.name)
+    assert strangers == []
+    assert ours == names_of(pods(MODEL_PODS))
 
 
-def test_the_predictor_holds_one_gpu() -> None:
-    (pod,) = pods(MODEL_PODS)
-    held = [part["resources"].get("limits", {}).get(GPU) for part in pod["spec"]["containers"]]
-    assert [count for count in held if count] == ["1"]
+@pytest.mark.parametrize(
+    ("selector", "pool"), [(MODEL_PODS, "gpu"), (API_PODS, "api")], ids=["model-host", "api-server"]
+)
+def test_the_pods_of_a_part_are_spread_over_its_pool(
+    installed: float, selector: str, pool: str
+) -> None:
+    assert sorted(pod["spec"]["nodeName"] for pod in pods(selector)) == sorted(nodes_of(pool))
 
 
-def test_the_api_server_sits_on_its_own_pool() -> None:
-    (pod,) = pods(API_PODS)
-    assert pod["spec"]["nodeName"] in nodes_of("api")
+def test_each_predictor_holds_one_gpu() -> None:
+    for pod in pods(MODEL_PODS):
+        held = [part["resources"].get("limits", {}).get(GPU) for part in pod["spec"]["containers"]]
+        assert [count for count in held if count] == ["1"]
 
 
 def test_the_agent_is_ready_only_when_the_model_host_is() -> None:
-    (pod,) = pods(MODEL_PODS)
-    agent = next(part for part in pod["spec"]["containers"] if part["name"] == "agent")
-    probe = agent["readinessProbe"]["httpGet"]
-    assert (probe["path"], probe["port"]) == ("/readyz", 9081)
+    for pod in pods(MODEL_PODS):
+        agent = next(part for part in pod["spec"]["containers"] if part["name"] == "agent")
+        probe = agent["readinessProbe"]["httpGet"]
+        assert (probe["path"], probe["port"]) == ("/readyz", 9081)
 
 
 def test_the_namespace_enforces_restricted(kube: client.CoreV1Api) -> None:
@@ -69,12 +78,8 @@ def test_the_namespace_enforces_restricted(kube: client.CoreV1Api) -> None:
 
 @pytest.mark.parametrize("selector", [MODEL_PODS, API_PODS], ids=["model-host", "api-server"])
 def test_no_container_has_a_token_or_a_writable_root(installed: float, selector: str) -> None:
-    (pod,) = pods(selector)
-    mounts = [
-        mount["mountPath"]
-        for part in pod["spec"]["containers"]
-        for mount in part.get("volumeMounts", [])
-    ]
+    parts = [part for pod in pods(selector) for part in pod["spec"]["containers"]]
+    mounts = [mount["mountPath"] for part in parts for mount in part.get("volumeMounts", [])]
     assert [path for path in mounts if "serviceaccount" in path] == []
-    for part in pod["spec"]["containers"]:
+    for part in parts:
         assert part["securityContext"]["readOnlyRootFilesystem"] is True, part["name"]

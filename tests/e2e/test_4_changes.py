@@ -4,34 +4,38 @@ import json
 import time
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.e2e.cluster import (
     API_PODS,
     MODEL_PODS,
     NAMESPACE,
+    REPLICAS,
     ROOT,
     deploy,
     eventually,
     helm,
+    key_of,
     kubectl,
+    names_of,
     pods,
+    port_forward,
+    ready_pods,
+    wait_for_ready,
 )
-from tests.e2e.conftest import Record
-from tests.e2e.load import cut, failed, light_load, of_kind
+from tests.e2e.conftest import Record, body_of
+from tests.e2e.load import assert_nothing_lost, figures, light_load
 
 pytestmark = pytest.mark.e2e
-PARTS = {
-    "model-host": ("deployment/model-host-predictor", MODEL_PODS),
-    "api-server": ("deployment/api-server", API_PODS),
-}
+PARTS = {"model-host": MODEL_PODS, "api-server": API_PODS}
 
 
 def state() -> dict[str, Any]:
-    """Everything whose change would mean that something was done."""
+    """Everything whose change would mean that something was done, but for the migration's Job."""
     listed = kubectl(
         *["-n", NAMESPACE, "get", "deployments,replicasets,inferenceservices,services,pods"],
-        *["-o", "json"],
+        *["-l", "app.kubernetes.io/component!=migration", "-o", "json"],
     )
     return {
         f"{item['kind']}/{item['metadata']['name']}": (
@@ -40,6 +44,31 @@ def state() -> dict[str, Any]:
         )
         for item in json.loads(listed)["items"]
     }
+
+
+def wait_until_new(selector: str, old: set[str]) -> None:
+    """Until there are as many new pods that are ready; the old ones may still be ending."""
+    eventually(
+        lambda: len(names_of(ready_pods(selector)) - old) >= REPLICAS, 240, f"{old} are replaced"
+    )
+
+
+def change(part: str, *values: str) -> None:
+    """An upgrade of one release, with its pods replaced by the time that this returns."""
+    old = names_of(pods(PARTS[part]))
+    arguments = [argument for value in values for argument in ("--set-string", value)]
+    helm("upgrade", part, str(ROOT / "charts" / part), "--reuse-values", *arguments)
+    wait_until_new(PARTS[part], old)
+
+
+def restart(part: str) -> None:
+    """The way that KServe's controller keeps: through the release, not behind its back."""
+    change(part, f"podAnnotations.qna-restarted=at-{time.time_ns()}")
+
+
+def wait_until_replaced(selector: str, old: set[str]) -> None:
+    eventually(lambda: not old & names_of(pods(selector)), 240, f"the pods {old} are gone")
+    wait_for_ready(selector, REPLICAS)
 
 
 def test_a_second_upgrade_changes_nothing(installed: float) -> None:
@@ -51,33 +80,64 @@ def test_a_second_upgrade_changes_nothing(installed: float) -> None:
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("part", PARTS)
 def test_a_rolling_restart_fails_no_request(installed: float, part: str, record: Record) -> None:
-    deployment, selector = PARTS[part]
-    (old,) = (pod["metadata"]["name"] for pod in pods(selector))
-    with light_load(f"restart-{part}") as load:
-        load.wait_for_good(20, timeout_s=60)
+    selector = PARTS[part]
+    old = names_of(pods(selector))
+    with light_load(f"restart-{part}", chats=6, streams=3) as load:
         started = time.monotonic()
-        chart = str(ROOT / "charts" / part)
-        # The way that KServe's controller keeps: through the release, not behind its back.
-        note = f"podAnnotations.qna-restarted=at-{time.time_ns()}"
-        helm("upgrade", part, chart, "--reuse-values", "--set-string", note)
-        eventually(
-            lambda: old not in {pod["metadata"]["name"] for pod in pods(selector)},
-            240,
-            f"the pod {old} is gone",
-        )
-        kubectl("-n", NAMESPACE, "rollout", "status", deployment, "--timeout=60s")
-        load.wait_for_good(20, timeout_s=60)
+        restart(part)
+        wait_until_replaced(selector, old)
         seconds = time.monotonic() - started
-        load.wait_for_streams(50, timeout_s=120)  # a slow machine has had few by now
+        load.wait_for_good(20, timeout_s=60)
+        load.wait_for(calls=1000, streams=50, timeout_s=200)  # a slow machine has had few by now
         load.stop()
         records = load.records
-    record(
-        requests=len(records),
-        failed=len(failed(records)),
-        cut=len(cut(records)),
-        streams=len(of_kind(records, "stream")),
-        slowest_s=max(entry["seconds"] for entry in records),
-        restart_s=round(seconds, 1),
-    )
-    assert failed(records) == []
-    assert cut(records) == []
+    record(**figures(records), restart_s=round(seconds, 1))
+    assert_nothing_lost(records)
+
+
+@pytest.mark.timeout(400)
+def test_a_changed_setting_fails_no_request(installed: float, record: Record) -> None:
+    """Of both parts at once, as one who edits a file and runs `make deploy` would. It stays until
+    the next one does: to change it back takes as long.
+    """
+    old = names_of(pods(MODEL_PODS)), names_of(pods(API_PODS))
+    with light_load("changed-setting") as load:
+        deploy("--set", "config.logLevel=warning")
+        for selector, names in zip((MODEL_PODS, API_PODS), old, strict=True):
+            wait_until_replaced(selector, names)
+        load.wait_for_good(20, timeout_s=60)
+        load.stop()
+        records = load.records
+    record(**figures(records))
+    assert_nothing_lost(records)
+
+
+def test_a_key_is_rotated_while_it_is_used(installed: float, record: Record) -> None:
+    """The new text is taken at once, by every pod; the old one for as long as it was given."""
+    with (
+        port_forward("api-server") as address,
+        httpx.Client(base_url=address, timeout=60, headers=key_of()) as admin,
+    ):
+        made = admin.post("/admin/keys", json={"tenant": "e2e", "name": "rotation"})
+        assert made.status_code == 201, made.text
+        one = made.json()
+        key = f"/admin/keys/{one['key_id']}"
+        with light_load("key-rotation", key=f"Bearer {one['key']}") as load:
+            rotated = body_of(admin.post(f"{key}/rotate", json={"grace_s": 20}))
+            load.use_key(f"Bearer {rotated['key']}")
+            load.wait_for_good(100, timeout_s=15)
+            load.use_key(f"Bearer {one['key']}")
+            load.wait_for_good(20, timeout_s=5)
+            load.use_key(f"Bearer {rotated['key']}")
+            until = time.monotonic() + 20
+            eventually(lambda: time.monotonic() > until, 30, "the old text has ended")
+            load.wait_for_good(50, timeout_s=30)
+            load.stop()
+            records = load.records
+        record(**figures(records))
+        assert_nothing_lost(records)
+        told = httpx.get(
+            f"{address}/chats", headers={"Authorization": f"Bearer {one['key']}"}, timeout=30
+        )
+        assert told.status_code == 401, "the old text is still taken"
+        admin.delete(key)

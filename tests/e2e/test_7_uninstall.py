@@ -3,7 +3,15 @@
 import httpx
 import pytest
 
-from tests.e2e.cluster import NAMESPACE, deploy, eventually, helm, kubectl, port_forward
+from tests.e2e.cluster import (
+    NAMESPACE,
+    deploy,
+    eventually,
+    helm,
+    key_of,
+    kubectl,
+    port_forward,
+)
 from tests.e2e.conftest import Record, body_of
 from tests.e2e.test_2_answers import ANSWERS, INDIA
 
@@ -19,18 +27,28 @@ def left_behind() -> set[str]:
     return set(kubectl("-n", NAMESPACE, "get", wanted, "-o", "name").split()) - KUBERNETES_OWN
 
 
-@pytest.mark.timeout(400)
-def test_uninstall_leaves_nothing_and_a_fresh_install_works(
-    installed: float, record: Record
-) -> None:
-    for chart in ("api-server", "model-host"):
-        helm("uninstall", chart, "--wait")
+def uninstall() -> None:
+    """Both releases, and the database that k8s/deploy.sh puts beside them."""
+    for release in ("api-server", "model-host"):
+        helm("uninstall", release, "--ignore-not-found", "--wait")
+    kubectl(
+        "-n", NAMESPACE, "delete", "deployment,service,networkpolicy,secret", "--wait",
+        "--field-selector=metadata.name=chats-database",
+    )  # fmt: skip
     eventually(lambda: not left_behind(), 150, f"an empty namespace; left: {left_behind()}")
+
+
+@pytest.mark.timeout(400)
+def test_uninstall_leaves_nothing(installed: float) -> None:
+    uninstall()
     assert helm("list", "--short").split() == []
-    volumes = kubectl("get", "persistentvolumes", "-o", "name")
-    assert NAMESPACE not in volumes
+    assert NAMESPACE not in kubectl("get", "persistentvolumes", "-o", "name")
+
+
+@pytest.mark.timeout(400)
+def test_a_fresh_install_works(cluster: None, record: Record) -> None:
     deploy()
     with port_forward("api-server") as address:
-        answer = httpx.post(f"{address}/chat", json=INDIA, timeout=60)
+        answer = httpx.post(f"{address}/chat", json=INDIA, timeout=60, headers=key_of())
     record(requests=1, failed=int(answer.status_code != 200))
     assert body_of(answer) == {"chat_id": "1", "response": ANSWERS["India"]}

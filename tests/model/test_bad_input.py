@@ -83,6 +83,17 @@ async def test_a_value_out_of_range_is_named(door: str, client: httpx.AsyncClien
         assert error["param"].split(".")[-1].split("[")[0] == name, (name, value, error)
 
 
+@pytest.mark.parametrize("name", ["max_tokens", "top_k", "seed", "timeout_ms"])
+async def test_a_number_beyond_64_bits_is_told_what_it_may_be(
+    name: str, client: httpx.AsyncClient
+) -> None:
+    for value in (2**64, -(2**63) - 1, 10**30):
+        answer = await client.post("/generate", json=body_of("/generate", **{name: value}))
+        assert error_of("/generate", answer)["message"] == (
+            f"{name}: must be from -9223372036854775808 to 9223372036854775807"
+        )
+
+
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("text", [7, None, [], {}, "", " \n", "nul \0 " + CANARY, [CANARY]])
 async def test_a_prompt_that_is_no_text_is_refused(
@@ -242,3 +253,9 @@ async def test_a_request_id_that_could_forge_a_log_line_is_replaced(
         answer = await client.get("/livez", headers={"X-Request-Id": value})
         assert answer.headers["x-request-id"] != value
         assert len(answer.headers["x-request-id"]) == 32
+
+
+async def test_a_wrong_method_is_told_the_right_ones(client: httpx.AsyncClient) -> None:
+    for path, allow in (("/generate", "POST"), (PREDICT, "GET, POST")):
+        answer = await client.put(path)
+        assert (answer.status_code, answer.headers["allow"]) == (405, allow)

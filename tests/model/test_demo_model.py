@@ -14,7 +14,7 @@ import pytest
 from model.demo import DEMO_MODEL, cases
 from model.demo.data import arithmetic, conversations, heldout, names
 from model.demo.data.reserved import FILE, fingerprint, plain, wording
-from model.demo.evaluate import Report, Responder, evaluate, show
+from model.demo.evaluate import FORMS, EngineResponder, Report, Responder, evaluate, show
 from model.demo.reserve import fingerprints
 
 DEMO = Path(__file__).parents[2] / "model" / "demo"
@@ -39,6 +39,18 @@ def report(responder: Responder) -> Report:
 
 def test_every_category_reaches_its_floor(report: Report) -> None:
     assert report.passed, show(report)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_engine_answers_alike_with_every_kind_of_numbers(
+    responder: Responder, form: str
+) -> None:
+    """All of `make demo-eval` holds with each; here, a part of it."""
+    chats = [case.messages for case in cases.make(7, 200)]
+    expected = responder.answer(chats)
+    got = EngineResponder(DEMO_MODEL, form).answer(chats)
+    same = sum(a == b for a, b in zip(got, expected, strict=True))
+    assert same >= (1.0 if form == "float32" else 0.97) * len(chats)
 
 
 @pytest.mark.parametrize("system", ["You are a helpful assistant.", "You are helpful", None])

@@ -12,6 +12,7 @@ NAMES = [
     "qna_num_requests_running",
     "qna_num_requests_waiting",
     "qna_num_waiting_tokens",
+    "qna_num_running_tokens",
     "qna_kv_cache_usage_ratio",
     "qna_time_to_first_token_seconds",
     "qna_inter_token_latency_seconds",

@@ -67,7 +67,7 @@ def port() -> int:
 
 @pytest.fixture
 def server(tiny_model: Path, port: int) -> Iterator[Process]:
-    flags = ["--model", str(tiny_model), "--port", str(port), "--drain-timeout-s", "0.3"]
+    flags = ["--model", str(tiny_model), "--port", str(port), "--drain-timeout-s", "0.01"]
     process = Process("-m", "model", *flags)
     process.wait_for('"load_seconds"')
     yield process
@@ -156,3 +156,43 @@ def test_every_log_line_is_json(server: Process) -> None:
         item["message"] for item in resolved
     }
     assert all(item["why"] for item in resolved)
+
+
+SERVING = """
+import sys
+from model.app import build_app
+from model.config import load_settings
+from model.engine import FinishReason
+from model.host import Host
+from model.predictor import Predictor
+from model.server import Server, listen
+from tests.model.fakes import FakeEngine, load_scripted, output
+from tests.model.hosts import byte_level
+
+settings = load_settings(["--model", "fake", "--model-name", "fake", "--port", sys.argv[1]])
+word = output(byte_level().encode("hello"), FinishReason.STOP)
+host = Host(settings, FakeEngine([word]), load_scripted)
+predictor = Predictor(host)
+app = build_app(host, predictor, runs_engine=False)
+sock = listen(settings)
+print("listening", file=sys.stderr)
+Server(settings, app, sock).run(predictor)
+"""
+
+
+def test_kserves_batcher_is_known_by_its_connection_whatever_its_agent_adds(port: int) -> None:
+    environ = {"MODEL_HOST_API_KEY": "k" * 32, "MODEL_HOST_TRUST_BATCHER": "true"}
+    process = Process("-c", SERVING, str(port), PYTHONPATH=str(ROOT), **environ)
+    try:
+        process.wait_for("listening")
+        agent = httpx.Client(
+            base_url=f"http://127.0.0.1:{port}", headers={"X-Forwarded-For": "10.1.2.3"}, timeout=60
+        )
+        with agent:
+            instances = {"instances": [{"user_prompt": "hello"}]}
+            answered = agent.post("/v1/models/fake:predict", json=instances)
+            assert answered.status_code == 200, answered.text
+            assert agent.post("/generate", json={"user_prompt": "hello"}).status_code == 401
+    finally:
+        process.process.kill()
+        process.process.wait(PATIENCE_S)

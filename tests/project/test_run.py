@@ -1,5 +1,7 @@
 """`make run`'s script: both servers on free ports, a true answer, a clean end."""
 
+import contextlib
+import fcntl
 import json
 import os
 import re
@@ -90,6 +92,32 @@ def test_both_servers_answer_and_end_on_ctrl_c(
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", int(number)))
+
+
+def test_a_second_run_keeps_its_chats_apart_and_says_so(environment: dict[str, str]) -> None:
+    (ROOT / "data").mkdir(exist_ok=True)
+    port = free_port()
+    del environment["API_DATABASE_URL"]
+    with (ROOT / "data" / "chats.run").open("wb") as lock:
+        with contextlib.suppress(BlockingIOError):  # then somebody's own run has it
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        second = subprocess.Popen(
+            [*SCRIPT, "--api-port", str(port), "--model-port", str(free_port())],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert second.stdout
+        with second.stdout as printed:
+            line = printed.readline()
+            assert f"chats-{port}.db" in line, line
+            # Ended while it starts, which must leave nothing behind.
+            printed.readline()
+            second.terminate()
+            assert second.wait(60) in (0, -signal.SIGTERM)
+    for path in (ROOT / "data").glob(f"chats-{port}.*"):
+        path.unlink()
 
 
 def test_a_taken_port_is_said_in_one_line(environment: dict[str, str]) -> None:

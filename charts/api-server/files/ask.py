@@ -12,6 +12,7 @@ import urllib.request
 import uuid
 
 SERVER = os.environ["API_SERVER"]
+KEY = os.environ.get("API_KEY")
 EXPECTED = os.environ["ANSWER"]  # empty: any answer will do
 # A NetworkPolicy lets a new pod through a moment after its start.
 CONNECT_UNTIL = time.monotonic() + 30
@@ -22,7 +23,7 @@ def call(method: str, path: str, body: object = None) -> bytes:
     request = urllib.request.Request(  # noqa: S310 - the address comes from the chart
         SERVER + path,
         None if body is None else json.dumps(body).encode(),
-        {"Content-Type": "application/json"},
+        {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {KEY}"} if KEY else {}),
         method=method,
     )
     while True:

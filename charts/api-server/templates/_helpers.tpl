@@ -60,6 +60,20 @@ app.kubernetes.io/component: api
 {{- default (printf "http://%s-direct.%s.svc" .Values.modelHost.name $namespace) .Values.modelHost.url -}}
 {{- end -}}
 
+{{/* Where each pod of that InferenceService has an address of its own; empty where the Service alone is asked. */}}
+{{- define "api-server.modelHostPodsUrl" -}}
+{{- if and .Values.modelHost.resolve (not .Values.modelHost.url) -}}
+{{- printf "http://%s-pods.%s.svc:8080" .Values.modelHost.name (default .Release.Namespace .Values.modelHost.namespace) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Secret with the key of the one model host, empty where none is sent. */}}
+{{- define "api-server.modelHostKey" -}}
+{{- if and .Values.modelHost.auth.enabled (not .Values.models) -}}
+{{- default (ternary "" (printf "%s-key" .Values.modelHost.name) (ne .Values.modelHost.url "")) .Values.modelHost.auth.existingSecret -}}
+{{- end -}}
+{{- end -}}
+
 {{/* Not empty where the chats are kept by a database server, so that there may be several pods. */}}
 {{- define "api-server.onServer" -}}
 {{- if .Values.database.existingSecret }}true{{ end -}}
@@ -70,10 +84,31 @@ app.kubernetes.io/component: api
 {{- if and .Values.persistence.enabled (not (include "api-server.onServer" .)) }}true{{ end -}}
 {{- end -}}
 
-{{/* Environment of the API server. */}}
-{{- define "api-server.env" -}}
-- name: API_MODEL_HOST_URL
-  value: {{ include "api-server.modelHostUrl" . | quote }}
+{{/* Name of the Secret with the first keys. */}}
+{{- define "api-server.keysSecret" -}}
+{{- default (printf "%s-keys" (include "api-server.fullname" .)) .Values.auth.existingSecret -}}
+{{- end -}}
+
+{{/* Not empty where the chart makes that Secret itself. */}}
+{{- define "api-server.makesKeys" -}}
+{{- if and .Values.auth.enabled (not .Values.auth.existingSecret) }}true{{ end -}}
+{{- end -}}
+
+{{/* Where one of the first keys stands, as in a container's environment: (list . "admin-key"). */}}
+{{- define "api-server.keyRef" -}}
+secretKeyRef:
+  name: {{ include "api-server.keysSecret" (index . 0) }}
+  key: {{ index . 1 }}
+{{- end -}}
+
+{{/* The port of the receiver of spans. */}}
+{{- define "api-server.tracingPort" -}}
+{{- $url := urlParse .Values.tracing.endpoint -}}
+{{- $parts := splitList ":" $url.host -}}
+{{- if gt (len $parts) 1 }}{{ last $parts }}{{ else }}{{ ternary "443" "80" (eq $url.scheme "https") }}{{ end -}}
+{{- end -}}
+
+{{- define "api-server.databaseEnv" -}}
 - name: API_DATABASE_URL
 {{- if include "api-server.onServer" . }}
   valueFrom:
@@ -83,11 +118,63 @@ app.kubernetes.io/component: api
 {{- else }}
   value: sqlite:////data/chats.db
 {{- end }}
+{{- end -}}
+
+{{/* Environment of the API server. */}}
+{{- define "api-server.env" -}}
+{{- if .Values.models -}}
+- name: API_MODELS_FILE
+  value: /etc/qna/models.yaml
+{{- else -}}
+- name: API_MODEL_HOST_URL
+  value: {{ include "api-server.modelHostUrl" . | quote }}
+{{- with include "api-server.modelHostPodsUrl" . }}
+- name: API_MODEL_HOST_PODS_URL
+  value: {{ . | quote }}
+{{- end }}
+{{- with include "api-server.modelHostKey" . }}
+- name: API_MODEL_HOST_KEY
+  valueFrom:
+    secretKeyRef:
+      name: {{ . }}
+      key: {{ $.Values.modelHost.auth.secretKey }}
+{{- end }}
+{{- end }}
+{{ include "api-server.databaseEnv" . }}
+{{- if include "api-server.onServer" . }}
+- name: API_PEERS_URL
+  value: {{ printf "http://%s-pods.%s.svc:8000" (include "api-server.fullname" .) .Release.Namespace }}
+{{- end }}
+{{- if .Values.auth.enabled }}
+- name: API_AUTH
+  value: "on"
+- name: API_OPEN_DOCS
+  value: {{ ternary "on" "off" .Values.auth.openDocs | quote }}
+- name: API_ADMIN_KEY
+  valueFrom:
+    {{- include "api-server.keyRef" (list . .Values.auth.adminKeyKey) | nindent 4 }}
+- name: API_METRICS_KEY
+  valueFrom:
+    {{- include "api-server.keyRef" (list . .Values.auth.metricsKeyKey) | nindent 4 }}
+{{- end }}
+{{- if .Values.limits.existingSecret }}
+- name: API_LIMITS_URL
+  valueFrom:
+    secretKeyRef:
+      name: {{ .Values.limits.existingSecret }}
+      key: {{ .Values.limits.secretKey }}
+{{- end }}
 {{- range $key, $value := .Values.config }}
 {{- if not (kindIs "invalid" $value) }}
 - name: API_{{ $key | snakecase | upper }}
   value: {{ include "api-server.text" $value | quote }}
 {{- end }}
+{{- end }}
+{{- if .Values.tracing.endpoint }}
+- name: OTEL_EXPORTER_OTLP_ENDPOINT
+  value: {{ .Values.tracing.endpoint | quote }}
+- name: API_TRACES_RATIO
+  value: {{ .Values.tracing.sampleRatio | quote }}
 {{- end }}
 {{- with .Values.extraEnv }}
 {{ toYaml . }}
@@ -135,6 +222,30 @@ seccompProfile:
   type: RuntimeDefault
 {{- end -}}
 
+{{- define "api-server.egressToDns" -}}
+- ports:
+    {{- range .Values.networkPolicy.dns.ports }}
+    - port: {{ . }}
+      protocol: UDP
+    - port: {{ . }}
+      protocol: TCP
+    {{- end }}
+  {{- with .Values.networkPolicy.dns.peers }}
+  to:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end -}}
+
+{{- define "api-server.egressToDatabase" -}}
+- ports:
+    - port: {{ .Values.database.port }}
+      protocol: TCP
+  {{- with .Values.database.peers }}
+  to:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end -}}
+
 {{/* Refuses values that cannot work, with a sentence that says what to change. */}}
 {{- define "api-server.validate" -}}
 {{- $drain := .Values.config.drainTimeoutS -}}
@@ -142,27 +253,39 @@ seccompProfile:
 {{- $farewell := 10 -}}{{/* FAREWELL_S of api/__main__.py, which is also the time that uvicorn gets to close connections */}}
 {{- $database := .Values.config.databaseTimeoutS -}}
 {{- if kindIs "invalid" $database }}{{- $database = 5 }}{{- end -}}{{/* database_timeout_s of api/settings.py */}}
-{{- $least := addf .Values.preStopSeconds $drain $farewell $database -}}
+{{- $spans := 2 -}}{{/* CLOSE_S of api/spans.py */}}
+{{- $traced := ne .Values.tracing.endpoint "" -}}
+{{- $least := addf .Values.preStopSeconds $drain $farewell $database (ternary $spans 0 $traced) -}}
 {{- if lt (float64 .Values.terminationGracePeriodSeconds) $least -}}
-{{- fail (printf "terminationGracePeriodSeconds is %v, but stopping takes up to %v s: preStopSeconds %v + config.drainTimeoutS %v + %d for the last errors + config.databaseTimeoutS %v; raise it or lower those" (include "api-server.text" .Values.terminationGracePeriodSeconds) (include "api-server.text" $least) (include "api-server.text" .Values.preStopSeconds) (include "api-server.text" $drain) $farewell (include "api-server.text" $database)) -}}
+{{- fail (printf "terminationGracePeriodSeconds is %v, but stopping takes up to %v s: preStopSeconds %v + config.drainTimeoutS %v + %d for the last errors + config.databaseTimeoutS %v%s; raise it or lower those" (include "api-server.text" .Values.terminationGracePeriodSeconds) (include "api-server.text" $least) (include "api-server.text" .Values.preStopSeconds) (include "api-server.text" $drain) $farewell (include "api-server.text" $database) (ternary (printf " + %d for the last spans" $spans) "" $traced)) -}}
 {{- end -}}
 {{- if not (include "api-server.onServer" .) -}}
 {{- $file := "the chats are in a SQLite file, which has room for one pod: set database.existingSecret to the Secret with a PostgreSQL address" -}}
-{{- if .Values.autoscaling.enabled -}}
-{{- fail (printf "autoscaling.enabled is true, but %s, or leave autoscaling off" $file) -}}
+{{- if or .Values.autoscaling.enabled .Values.autoscaling.keda.enabled -}}
+{{- fail (printf "%s is true, but %s, or leave autoscaling off" (ternary "autoscaling.enabled" "autoscaling.keda.enabled" .Values.autoscaling.enabled) $file) -}}
 {{- end -}}
 {{- if gt (int .Values.replicas) 1 -}}
 {{- fail (printf "replicas is %d, but %s, or leave it at 1" (int .Values.replicas) $file) -}}
 {{- end -}}
 {{- end -}}
-{{- if and (include "api-server.onServer" .) .Release.IsUpgrade (not .Values.persistence.existingClaim) -}}
+{{- $claims := and (not (include "api-server.onServer" .)) .Values.persistence.enabled (not .Values.persistence.existingClaim) -}}
+{{- if and .Release.IsUpgrade (not $claims) -}}
 {{- $claim := lookup "v1" "PersistentVolumeClaim" .Release.Namespace (include "api-server.fullname" .) -}}
 {{- if and $claim (ne (dig "metadata" "annotations" "helm.sh/resource-policy" "" $claim) "keep") -}}
-{{- fail (printf "database.existingSecret would delete the claim %s with the chats in its SQLite file: upgrade once with persistence.keep=true first, or delete the claim" (include "api-server.fullname" .)) -}}
+{{- fail (printf "database.existingSecret, persistence.existingClaim or persistence.enabled=false would delete the claim %s with the chats in its SQLite file: upgrade once with persistence.keep=true first, or delete the claim" (include "api-server.fullname" .)) -}}
 {{- end -}}
 {{- end -}}
-{{- if and .Values.autoscaling.enabled (gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) -}}
+{{- if and .Values.autoscaling.enabled .Values.autoscaling.keda.enabled -}}
+{{- fail "autoscaling.enabled and autoscaling.keda.enabled would both set the number of pods: keep one" -}}
+{{- end -}}
+{{- if and (or .Values.autoscaling.enabled .Values.autoscaling.keda.enabled) (gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) -}}
 {{- fail (printf "autoscaling.minReplicas %d is more than autoscaling.maxReplicas %d" (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) -}}
+{{- end -}}
+{{- if and .Values.modelHost.namespace (not .Values.modelHost.url) .Values.modelHost.auth.enabled (not .Values.modelHost.auth.existingSecret) -}}
+{{- fail (printf "modelHost.namespace is %s, whose Secret %s-key cannot be read from here: copy it into this namespace and name the copy in modelHost.auth.existingSecret" .Values.modelHost.namespace .Values.modelHost.name) -}}
+{{- end -}}
+{{- if eq .Values.auth.adminKeyKey .Values.auth.metricsKeyKey -}}
+{{- fail (printf "auth.adminKeyKey and auth.metricsKeyKey are both %s: Prometheus would hold the administrator's key" .Values.auth.adminKeyKey) -}}
 {{- end -}}
 {{- if and .Values.ingress.enabled (not .Values.ingress.hosts) -}}
 {{- fail "ingress.enabled needs at least one name in ingress.hosts" -}}
@@ -170,4 +293,8 @@ seccompProfile:
 {{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) -}}
 {{- fail "httpRoute.enabled needs the Gateway in httpRoute.parentRefs" -}}
 {{- end -}}
+{{- include "api-server.validateModels" . -}}
+{{- include "api-server.validateStreams" . -}}
+{{- include "api-server.validatePurge" . -}}
+{{- include "api-server.validateMetrics" . -}}
 {{- end -}}

@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 
 HOST = os.environ["MODEL_HOST"]
+KEY = os.environ.get("API_KEY", "").partition(",")[0].strip()
 QUESTION = os.environ["QUESTION"]
 EXPECTED = os.environ["ANSWER"]  # empty: any answer will do
 # A NetworkPolicy lets a new pod through a moment after its start.
@@ -19,7 +20,9 @@ CONNECT_UNTIL = time.monotonic() + 30
 
 def post(path: str, body: object) -> dict[str, object]:
     request = urllib.request.Request(  # noqa: S310 - the address comes from the chart
-        HOST + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
+        HOST + path,
+        json.dumps(body).encode(),
+        {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {KEY}"} if KEY else {}),
     )
     while True:
         try:

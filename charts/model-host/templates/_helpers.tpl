@@ -53,7 +53,7 @@ app.kubernetes.io/component: test
 
 {{/* "true" when the model that is bundled in the image is served. */}}
 {{- define "model-host.servesBundledModel" -}}
-{{- if not (or .Values.model.storageUri .Values.model.existingClaim) }}true{{ end -}}
+{{- if not (or .Values.model.storageUri (include "model-host.claim" .)) }}true{{ end -}}
 {{- end -}}
 
 {{- define "model-host.modelName" -}}
@@ -66,6 +66,17 @@ app.kubernetes.io/component: test
 {{- if and (kindIs "float64" .) (eq (floor .) .) -}}{{ int64 . }}{{- else -}}{{ . }}{{- end -}}
 {{- end -}}
 
+{{/* The port of the receiver of spans. */}}
+{{- define "model-host.tracingPort" -}}
+{{- include "model-host.portOf" .Values.tracing.endpoint -}}
+{{- end -}}
+
+{{/* Where the key stands that callers must send. */}}
+{{- define "model-host.keyRef" -}}
+name: {{ default (printf "%s-key" (include "model-host.fullname" .)) .Values.auth.existingSecret }}
+key: {{ .Values.auth.secretKey }}
+{{- end -}}
+
 {{/* Environment of the model host. */}}
 {{- define "model-host.env" -}}
 - name: MODEL_HOST_MODEL_NAME
@@ -73,6 +84,14 @@ app.kubernetes.io/component: test
 {{- if not (include "model-host.servesBundledModel" .) }}
 - name: MODEL
   value: /mnt/models
+{{- end }}
+{{- if .Values.auth.enabled }}
+- name: MODEL_HOST_API_KEY
+  valueFrom:
+    secretKeyRef:
+      {{- include "model-host.keyRef" . | nindent 6 }}
+- name: MODEL_HOST_TRUST_BATCHER
+  value: {{ .Values.batcher.enabled | quote }}
 {{- end }}
 {{- with .Values.model.storageUri }}
 - name: STORAGE_URI
@@ -101,6 +120,12 @@ app.kubernetes.io/component: test
     resourceFieldRef:
       containerName: kserve-container
       resource: limits.cpu
+{{- end }}
+{{- if .Values.tracing.endpoint }}
+- name: OTEL_EXPORTER_OTLP_ENDPOINT
+  value: {{ .Values.tracing.endpoint | quote }}
+- name: MODEL_HOST_TRACES_RATIO
+  value: {{ .Values.tracing.sampleRatio | quote }}
 {{- end }}
 {{- with .Values.extraEnv }}
 {{ toYaml . }}
@@ -153,33 +178,26 @@ seccompProfile:
 {{- $closing := 5 -}}{{/* CLOSING_S of model/server.py */}}
 {{- $drain := .Values.config.drainTimeoutS -}}
 {{- if kindIs "invalid" $drain }}{{- fail "config.drainTimeoutS must be set: the pod's grace period is checked against it" }}{{- end -}}
-{{- $least := addf .Values.preStopSeconds $drain $closing $agent -}}
+{{- $spans := 2 -}}{{/* CLOSE_S of model/spans.py */}}
+{{- $traced := ne .Values.tracing.endpoint "" -}}
+{{- $least := addf .Values.preStopSeconds $drain $closing $agent (ternary $spans 0 $traced) -}}
 {{- if lt (float64 .Values.terminationGracePeriodSeconds) $least -}}
-{{- fail (printf "terminationGracePeriodSeconds is %v, but stopping takes up to %v s: preStopSeconds %v + config.drainTimeoutS %v + %d for the last errors + %d for KServe's agent; raise it or lower those" (include "model-host.text" .Values.terminationGracePeriodSeconds) (include "model-host.text" $least) (include "model-host.text" .Values.preStopSeconds) (include "model-host.text" $drain) $closing $agent) -}}
+{{- fail (printf "terminationGracePeriodSeconds is %v, but stopping takes up to %v s: preStopSeconds %v + config.drainTimeoutS %v + %d for the last errors + %d for KServe's agent%s; raise it or lower those" (include "model-host.text" .Values.terminationGracePeriodSeconds) (include "model-host.text" $least) (include "model-host.text" .Values.preStopSeconds) (include "model-host.text" $drain) $closing $agent (ternary (printf " + %d for the last spans" $spans) "" $traced)) -}}
 {{- end -}}
-{{- if and .Values.model.storageUri .Values.model.existingClaim -}}
-{{- fail "model.storageUri and model.existingClaim both name a model: keep one" -}}
-{{- end -}}
-{{- if and .Values.model.existingClaimSubPath (not .Values.model.existingClaim) -}}
-{{- fail "model.existingClaimSubPath needs model.existingClaim" -}}
-{{- end -}}
+{{- include "model-host.validateModel" . -}}
 {{- if and .Values.gpu.enabled (lt (int .Values.gpu.count) 1) -}}
 {{- fail "gpu.count must be at least 1 while gpu.enabled is true: set gpu.enabled=false (values-cpu.yaml) to compute on CPUs" -}}
 {{- end -}}
 {{- if and (not .Values.gpu.enabled) (hasPrefix "cuda" (toString .Values.config.device)) -}}
 {{- fail "config.device is cuda, but gpu.enabled is false: the pod would get no GPU" -}}
 {{- end -}}
-{{- if and .Values.autoscaling.enabled (gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) -}}
-{{- fail "autoscaling.minReplicas is above autoscaling.maxReplicas" -}}
-{{- end -}}
-{{- if and .Values.autoscaling.enabled (not .Values.autoscaling.metrics) -}}
-{{- fail "autoscaling.enabled needs at least one entry in autoscaling.metrics" -}}
-{{- end -}}
+{{- include "model-host.validateScaling" . -}}
 {{- with .Values.deploymentStrategy.rollingUpdate -}}
 {{- if and (eq (toString .maxSurge) "0") (eq (toString .maxUnavailable) "0") -}}
 {{- fail "deploymentStrategy.rollingUpdate has maxSurge 0 and maxUnavailable 0: no pod could ever be replaced" -}}
 {{- end -}}
 {{- end -}}
+{{- include "model-host.validateMetrics" . -}}
 {{- range .Values.extraEnv -}}
 {{- if eq .name "PYTHONPATH" }}{{- fail "extraEnv must not set PYTHONPATH: KServe's webhook refuses it" }}{{- end -}}
 {{- end -}}

@@ -146,6 +146,7 @@ class Harness:
         *,
         deadline: float | None = None,
         cache_salt: str | None = None,
+        tenant: str | None = None,
     ) -> Request:
         request = new_request(
             request_id,
@@ -154,6 +155,7 @@ class Harness:
             self.info,
             deadline=deadline,
             cache_salt=cache_salt,
+            tenant=tenant,
             now=self.clock.now,
         )
         self.admission.admit(request)

@@ -5,10 +5,11 @@ import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812 - the name that torch's own code uses
 
-from model.engine import kernels, linear
 from model.engine.attention import AttentionOptions, PlainAttention, Span, StepBatch
 from model.engine.kv_cache import KVCache, LayerShape
-from model.engine.paged_attention import NOTHING, PagedAttention, cut
+from model.engine.linear import NOTHING
+from model.engine.paged_attention import PagedAttention, cut
+from model.kernels import elementwise
 
 EPS = np.float32(1e-5)
 
@@ -120,10 +121,10 @@ def test_the_norm_is_taken_after_the_sum(rows: int, width: int) -> None:
     expected = F.rms_norm(total, (width,), weight, float(EPS))
     output = np.empty((rows, width), np.float32)
     stream = residual.clone().numpy()
-    kernels.add_norm(stream, update.numpy(), weight.numpy(), EPS, output)
+    elementwise.add_norm(stream, update.numpy(), weight.numpy(), EPS, output)
     torch.testing.assert_close(torch.from_numpy(stream), total)
     torch.testing.assert_close(torch.from_numpy(output), expected, rtol=1e-5, atol=1e-6)
-    kernels.add_norm(stream, np.empty((0, width), np.float32), weight.numpy(), EPS, output)
+    elementwise.add_norm(stream, np.empty((0, width), np.float32), weight.numpy(), EPS, output)
     torch.testing.assert_close(torch.from_numpy(stream), total)
 
 
@@ -132,7 +133,7 @@ def test_the_activation_is_torchs(width: int) -> None:
     gate_up = normal(3, 2 * width) * 20
     gate_up[0, 0], gate_up[1, 0] = 1e4, -1e4
     output = np.empty((3, width), np.float32)
-    kernels.silu_mul(gate_up.numpy(), output)
+    elementwise.silu_mul(gate_up.numpy(), output)
     gate, up = gate_up.split(width, dim=1)
     torch.testing.assert_close(torch.from_numpy(output), F.silu(gate) * up, rtol=1e-5, atol=1e-5)
 
@@ -152,7 +153,7 @@ def test_keys_are_rotated_and_stored_where_they_belong() -> None:
 
     parts = qkv.clone().unflatten(1, (-1, dim))  # type: ignore[no-untyped-call]
     changed = qkv.numpy()
-    kernels.rotate_and_store(
+    elementwise.rotate_and_store(
         changed, heads, cos.numpy(), sin.numpy(), slots, keys, values, NOTHING, NOTHING, EPS
     )
     expected = rotated(parts[:, : heads + kv_heads])
@@ -211,33 +212,3 @@ def test_tiles_cover_every_row_once_and_share_the_work(threads: int) -> None:
     assert tiles.counts.max() <= 10
     work = [part.sum() for part in np.array_split(tiles.counts * tiles.lengths, threads)]
     assert max(work) <= 1.35 * min(work)
-
-
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("steps", [127, 63])
-def test_int8_linears_are_near_and_row_by_row(
-    bias: bool, steps: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With 63 steps, too, which CPUs without VNNI take."""
-    monkeypatch.setattr(linear, "levels", lambda: steps)
-    layers = [torch.nn.Linear(96, width, bias=bias) for width in (40, 8)]
-    x = normal(5, 96)
-    x[1] *= 1000  # an outlier is nobody else's
-    x[2] = 0
-    with torch.no_grad():
-        expected = torch.cat([layer(x) for layer in layers], dim=1)
-        packed = linear.Int8Linear(layers)
-        got = packed(x)
-        alone = torch.cat([packed(row[None]) for row in x])
-    difference = (got - expected).norm(dim=1) / expected.norm(dim=1).clamp_min(1e-6)
-    assert difference.max() < (0.02 if steps == 127 else 0.04)
-    assert torch.equal(got, alone)
-
-
-def test_int8_passes_on_that_a_row_has_no_usable_numbers() -> None:
-    packed = linear.Int8Linear([torch.nn.Linear(32, 8)])
-    x = normal(3, 32)
-    x[1, 5] = float("nan")
-    got = packed(x)
-    assert got[1].isnan().all()
-    assert torch.isfinite(got[[0, 2]]).all()

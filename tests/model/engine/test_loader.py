@@ -181,3 +181,15 @@ def test_a_hub_that_cannot_be_reached_is_one_line_that_names_the_model(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     message = refusal("nobody/no-such-model", ModelLoadError)
     assert message.startswith("nobody/no-such-model: its config cannot be read: ")
+
+
+def test_a_folder_that_lacks_one_of_its_shards_is_refused(llama: Path, tmp_path: Path) -> None:
+    """As a fetch leaves it that was broken off between two files."""
+    folder = copy(llama, tmp_path, without="model.safetensors")
+    names = sorted(weights := load_file(llama / "model.safetensors"))
+    half = {name: weights[name] for name in names[: len(names) // 2]}
+    save_file(half, folder / "model-00001-of-00002.safetensors", metadata={"format": "pt"})
+    where = {name: f"model-0000{1 if name in half else 2}-of-00002.safetensors" for name in names}
+    index = {"metadata": {"total_size": 1}, "weight_map": where}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert "weights cannot be read" in refusal(folder, ModelLoadError)

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from model.engine import EngineError, SamplingParams, TokenLogprob
 from model.engine.request import Request, SampledToken
-from model.engine.sampler import BinnedDraw, Draw, draw_sorted, sample, uniform
+from model.engine.sampler import CompiledPicker, Picker, PlainPicker, sample, uniform
 
 VOCABULARY = 16
-DRAWS: list[Draw] = [draw_sorted, BinnedDraw()]
+PICKERS: list[Picker] = [PlainPicker(), CompiledPicker()]
 
 
 def make_request(
@@ -26,8 +26,8 @@ def make_request(
     return request
 
 
-def tokens(logits: Tensor, requests: list[Request], draw: Draw = draw_sorted) -> list[int]:
-    results = sample(logits, requests, draw)
+def tokens(logits: Tensor, requests: list[Request], picker: Picker = PICKERS[0]) -> list[int]:
+    results = sample(logits.clone(), requests, picker)
     assert all(isinstance(r, SampledToken) for r in results)
     return [r.token_id for r in results if isinstance(r, SampledToken)]
 
@@ -80,13 +80,13 @@ SETTINGS = st.fixed_dictionaries(
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(SETTINGS, min_size=1, max_size=5), st.integers(0, 1000))
-@pytest.mark.parametrize("draw", DRAWS, ids=["sorted", "binned"])
+@pytest.mark.parametrize("picker", PICKERS, ids=["plain", "compiled"])
 def test_each_row_draws_from_the_distribution_its_settings_describe(
-    draw: Draw, rows: list[dict[str, Any]], seed: int
+    picker: Picker, rows: list[dict[str, Any]], seed: int
 ) -> None:
     logits = random_logits(len(rows), seed)
     requests = [make_request(output=(5, 5, 3)[: i % 4], **values) for i, values in enumerate(rows)]
-    for row, request, token in zip(logits, requests, tokens(logits, requests, draw), strict=True):
+    for row, request, token in zip(logits, requests, tokens(logits, requests, picker), strict=True):
         expected = reference(row, request)
         point = uniform(request.seed, len(request.output_token_ids))
         reached = 0.0
@@ -101,14 +101,14 @@ def test_each_row_draws_from_the_distribution_its_settings_describe(
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(SETTINGS, min_size=2, max_size=5), st.integers(0, 1000))
-@pytest.mark.parametrize("draw", DRAWS, ids=["sorted", "binned"])
+@pytest.mark.parametrize("picker", PICKERS, ids=["plain", "compiled"])
 def test_a_row_does_not_depend_on_its_batch_mates(
-    draw: Draw, rows: list[dict[str, Any]], seed: int
+    picker: Picker, rows: list[dict[str, Any]], seed: int
 ) -> None:
     logits = random_logits(len(rows), seed)
     requests = [make_request(**values) for values in rows]
-    alone = [tokens(logits[i : i + 1], [request], draw)[0] for i, request in enumerate(requests)]
-    assert tokens(logits, requests, draw) == alone
+    alone = [tokens(logits[i : i + 1], [request], picker)[0] for i, request in enumerate(requests)]
+    assert tokens(logits, requests, picker) == alone
 
 
 def test_greedy_rows_take_the_likeliest_token_beside_random_ones() -> None:
@@ -178,7 +178,7 @@ def test_logprobs_are_those_of_the_model_before_any_setting() -> None:
     changed = make_request(
         (4,), logprobs=3, temperature=0.5, top_k=2, presence_penalty=2.0, repetition_penalty=1.5
     )
-    results = sample(logits, [make_request(), changed])
+    results = sample(logits.clone(), [make_request(), changed])
     assert isinstance(results[0], SampledToken)
     assert results[0].logprob is None
     assert isinstance(results[1], SampledToken)
@@ -198,16 +198,9 @@ def test_zero_logprobs_give_the_chosen_token_alone() -> None:
     assert result.logprob.top == ()
 
 
-def test_the_models_logits_are_left_as_they_are() -> None:
-    logits = random_logits(1)
-    before = logits.clone()
-    sample(logits, [make_request((1,), presence_penalty=1.0, temperature=1.0, min_tokens=5)])
-    assert torch.equal(logits, before)
-
-
 @pytest.mark.parametrize("spread", [0.02, 1.0, 8.0])
 @pytest.mark.parametrize("vocabulary", [5, 700, 20_000])
-def test_the_binned_draw_is_the_sorted_one(vocabulary: int, spread: float) -> None:
+def test_the_compiled_draw_is_the_sorted_one(vocabulary: int, spread: float) -> None:
     """Over flat and steep distributions, with equal logits, ruled out tokens and every cut."""
     generator = torch.Generator().manual_seed(vocabulary)
     logits = torch.randn(96, vocabulary, generator=generator) * spread
@@ -224,7 +217,7 @@ def test_the_binned_draw_is_the_sorted_one(vocabulary: int, spread: float) -> No
         for i in range(96)
     ]
     expected = tokens(logits, requests)
-    got = tokens(logits, requests, BinnedDraw())
+    got = tokens(logits, requests, PICKERS[1])
     order = logits.sort(dim=-1, descending=True, stable=True).indices.tolist()
     apart = [abs(o.index(a) - o.index(b)) for o, a, b in zip(order, expected, got, strict=True)]
     # Sums are added in another order: a point, or a cut between equals, on the edge of two tokens
@@ -233,8 +226,8 @@ def test_the_binned_draw_is_the_sorted_one(vocabulary: int, spread: float) -> No
     assert sum(apart) <= 4
 
 
-@pytest.mark.parametrize("draw", DRAWS, ids=["sorted", "binned"])
-def test_a_row_that_its_own_settings_ruin_fails_alone(draw: Draw) -> None:
+@pytest.mark.parametrize("picker", PICKERS, ids=["plain", "compiled"])
+def test_a_row_that_its_own_settings_ruin_fails_alone(picker: Picker) -> None:
     """Every token banned: nothing is left to draw."""
     ban = tuple(range(VOCABULARY))
     requests = [
@@ -242,13 +235,53 @@ def test_a_row_that_its_own_settings_ruin_fails_alone(draw: Draw) -> None:
         make_request(temperature=1.0, min_tokens=5, stop_token_ids=ban),
         make_request(temperature=1.0, seed=3),
     ]
-    results = sample(random_logits(3), requests, draw)
+    results = sample(random_logits(3), requests, picker)
     assert [isinstance(r, EngineError) for r in results] == [False, True, False]
 
 
-def test_the_binned_draw_keeps_its_scratch_from_one_step_to_the_next() -> None:
-    draw = BinnedDraw()
+def test_the_compiled_picker_keeps_its_scratch_from_one_step_to_the_next() -> None:
+    picker = CompiledPicker()
     for rows, vocabulary in ((5, 300), (2, 300), (3, 50), (8, 300)):
         logits = torch.randn(rows, vocabulary, generator=torch.Generator().manual_seed(rows))
         requests = [make_request(temperature=1.0, top_p=0.9, seed=i) for i in range(rows)]
-        assert tokens(logits, requests, draw) == tokens(logits, requests)
+        assert tokens(logits, requests, picker) == tokens(logits, requests)
+
+
+@pytest.mark.parametrize("vocabulary", [1, 15, 16, 511, 512, 513, 5000])
+def test_the_likeliest_token_is_the_first_of_equal_ones(vocabulary: int) -> None:
+    plain, compiled = PICKERS
+    logits = torch.randn(6, vocabulary, generator=torch.Generator().manual_seed(vocabulary))
+    logits = (logits * 4).round() / 4  # many equal ones
+    logits[1, vocabulary // 2] = math.nan
+    logits[2] = -math.inf
+    logits[3, -1] = math.inf
+    logits[4] = -0.0
+    expected, usable = plain.likeliest(logits)
+    got, also_usable = compiled.likeliest(logits)
+    assert usable == also_usable == [True, False, False, False, True, True]
+    assert [int(token) for token in got[3:]] == [int(token) for token in expected[3:]]
+    assert got[0] == expected[0]
+
+
+@pytest.mark.parametrize("vocabulary", [16, 3000])
+def test_both_pickers_penalise_alike(vocabulary: int) -> None:
+    """Tokens of the prompt only, of the answer only, of both, many times; rows that ask for nothing
+    stay, and so does the scratch."""
+    plain, compiled = PICKERS
+    generator = torch.Generator().manual_seed(3)
+    logits = torch.randn(5, vocabulary, generator=generator) * 5
+    requests = [
+        make_request((3, 3, 3, 5), (1, 2, 3), repetition_penalty=1.3),
+        make_request((), (1, 1, 2), repetition_penalty=0.7, frequency_penalty=1.0),
+        make_request((9, 9, 2), (2,), presence_penalty=-0.5, frequency_penalty=0.25),
+        make_request(tuple(range(16)) * 3, (0,), repetition_penalty=2.0, presence_penalty=1.5),
+    ]
+    rows = [0, 2, 3, 4]
+    expected, got = logits.clone(), logits.clone()
+    plain.penalise(expected, rows, requests)
+    for _ in range(2):
+        got = logits.clone()
+        compiled.penalise(got, rows, requests)
+        torch.testing.assert_close(got, expected, rtol=1e-6, atol=1e-6)
+    assert not torch.equal(got[rows], logits[rows])
+    assert torch.equal(got[1], logits[1])

@@ -13,7 +13,7 @@ from model.engine.attention import (
     PlainAttention,
     StepBatch,
 )
-from model.engine.backends import plain
+from model.engine.backends import form_of, plain
 from model.engine.kv_cache import LayerShape
 from model.engine.self_test import probe, self_test
 from tests.model.engine.tiny_models import make_model
@@ -36,14 +36,14 @@ def test_the_probe_learns_each_layers_shapes() -> None:
 def test_a_model_that_is_served_right_passes(family: str, dtype: torch.dtype) -> None:
     """With experts too, between which rounding sends single tokens to and fro."""
     model = paged(family).to(dtype)
-    seen = self_test(model, probe(model), plain, 128).seen
+    seen = self_test(model, probe(model), form_of("plain", dtype, 16), 128).seen
     difference = float(seen.split()[2])
     assert difference < 0.05
 
 
 def test_windows_and_attention_are_as_before_afterwards() -> None:
     model = paged("mistral", sliding_window=100)
-    self_test(model, probe(model), plain, 128)
+    self_test(model, probe(model), form_of("plain", torch.float32, 16), 128)
     assert model.config.sliding_window == 100
     assert model.config._attn_implementation == IMPLEMENTATION
 
@@ -90,7 +90,9 @@ def test_an_attention_that_is_wrong_is_seen(family: str, attention: type[PlainAt
     """The window is longer than the test's requests, and is seen all the same."""
     model = paged(family, sliding_window=100) if family == "mistral" else paged(family)
     with pytest.raises(UnsupportedModel, match="logits differ"):
-        self_test(model, probe(model), lambda m: replace(plain(m), attention=attention), 128)
+        form = form_of("plain", torch.float32, 16)
+        deaf = replace(form, make=lambda m: replace(plain(m), attention=attention))
+        self_test(model, probe(model), deaf, 128)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import AutoConfig, PretrainedConfig
 
-from model.engine import EngineConfig, ModelLoadError
+from model.engine import EngineConfig, ModelLoadError, linear
 from model.engine.kv_cache import LayerShape
 from model.engine.sizes import (
     Reasons,
@@ -15,6 +15,7 @@ from model.engine.sizes import (
     resolve_queued_tokens,
     resolve_threads,
 )
+from model.kernels import products
 
 CPU = torch.device("cpu")
 SHAPES = [LayerShape(2, 8, 8, torch.float32)] * 4  # 512 bytes per token
@@ -99,9 +100,34 @@ def test_a_gpu_that_is_not_there_is_refused() -> None:
     assert resolve_device(config_of(), Reasons()) == CPU
 
 
+def dtype_of(own: torch.dtype, hidden: int = 576, **asked: str) -> tuple[torch.dtype, str]:
+    reasons = Reasons()
+    model = llama(hidden_size=hidden, num_hidden_layers=30, dtype=own)
+    return resolve_dtype(config_of(**asked), model, CPU, reasons), reasons.by_name["dtype"]
+
+
 def test_a_cpu_computes_in_float32_unless_told_otherwise() -> None:
-    assert resolve_dtype(config_of(), CPU, Reasons()) is torch.float32
-    assert resolve_dtype(config_of(dtype="bfloat16"), CPU, Reasons()) is torch.bfloat16
+    assert dtype_of(torch.float32)[0] is torch.float32
+    assert dtype_of(torch.float32, dtype="bfloat16")[0] is torch.bfloat16
+    small, reason = dtype_of(torch.bfloat16, 64)
+    assert small is torch.float32
+    assert "gains nothing" in reason
+
+
+@pytest.mark.parametrize("can", [True, False])
+@pytest.mark.parametrize("gain", [1.0, 1.9])
+def test_bfloat16_has_to_win_a_measurement(
+    can: bool, gain: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(products, "MULTIPLIES_BFLOAT16", can)
+    monkeypatch.setattr(linear, "gain_of_bfloat16", lambda *_: gain)
+    got, reason = dtype_of(torch.bfloat16)
+    assert got is (torch.bfloat16 if can and gain > 1.5 else torch.float32)
+    assert (f"1/{gain}" in reason) is can
+
+
+def test_the_gain_is_measured() -> None:
+    assert 0.2 < linear.gain_of_bfloat16(576, 2304) < 20
 
 
 def test_threads_can_be_set() -> None:

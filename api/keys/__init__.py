@@ -1,0 +1,1 @@
+"""Who calls: keys, the tenants that they belong to, and what each may do."""

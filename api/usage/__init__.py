@@ -1,0 +1,1 @@
+"""Usage: how many tokens, requests and errors, by key, tenant, model and hour."""

@@ -1,0 +1,191 @@
+"""What is no HTTP, or too much of it: the envelope, an end of the connection, and no harm."""
+
+import contextlib
+import importlib
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+import uvicorn
+
+from tests.clients.conftest import Servers
+
+LIMIT = 64 * 1024
+QUESTION = {"user_prompt": "Capital of India?"}
+
+
+@pytest.fixture(params=["api", "host"])
+def server(request: pytest.FixtureRequest, servers: Servers) -> str:
+    url: str = getattr(servers, request.param)
+    return url
+
+
+@pytest.fixture(autouse=True)
+def _serves_afterwards(server: str) -> Iterator[None]:
+    yield
+    assert httpx.get(f"{server}/livez", trust_env=False).status_code == 200
+
+
+def connect(url: str) -> socket.socket:
+    address = urlsplit(url)
+    assert address.hostname and address.port
+    return socket.create_connection((address.hostname, address.port), timeout=30)
+
+
+def everything(sock: socket.socket) -> bytes:
+    """Until the server ends the connection."""
+    data = b""
+    with contextlib.closing(sock):
+        while chunk := sock.recv(65_536):
+            data += chunk
+    return data
+
+
+def said(data: bytes) -> tuple[int, dict[str, str], Any]:
+    head, _, body = data.partition(b"\r\n\r\n")
+    line, *lines = head.decode("latin-1").split("\r\n")
+    headers = {name.lower(): value for name, _, value in (item.partition(": ") for item in lines)}
+    assert len(body) == int(headers["content-length"])
+    return int(line.split()[1]), headers, json.loads(body)
+
+
+def check_refusal(data: bytes, status: int, code: str) -> None:
+    got, headers, body = said(data)
+    error = body["error"]
+    assert (got, error["code"], error["type"]) == (status, code, "invalid_request_error")
+    assert error["param"] is None
+    assert error["request_id"] == headers["x-request-id"]
+    assert headers["connection"] == "close"
+    assert headers["content-type"] == "application/json"
+
+
+def post(path: str, body: bytes, *headers: str) -> bytes:
+    lines = [f"POST {path} HTTP/1.1", "Host: localhost", "Content-Type: application/json", *headers]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def ask(server: str, servers: Servers, *, stream: bool = False) -> bytes:
+    path = "/chat" if server == servers.api else "/generate"
+    body = json.dumps({**QUESTION, "stream": stream}).encode()
+    return post(path, body, f"Content-Length: {len(body)}")
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"hello\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # TLS where none is spoken
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nno colon\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nContent-Length: many\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        b"GET /\xff\xfe HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"CONNECT x:1 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        post("/generate", b"zz\r\n{}\r\n0\r\n\r\n", "Transfer-Encoding: chunked"),
+        post("/chat", b"2\r\n{}oh no\r\n0\r\n\r\n", "Transfer-Encoding: chunked"),
+    ],
+    ids=lambda sent: repr(sent[:24]),
+)
+def test_what_is_no_http_gets_the_envelope(server: str, sent: bytes) -> None:
+    sock = connect(server)
+    sock.sendall(sent)
+    check_refusal(everything(sock), 400, "invalid_http")
+
+
+def test_a_chunk_that_goes_bad_later_is_refused_once(server: str) -> None:
+    sock = connect(server)
+    sock.sendall(post("/generate", b"1\r\n{\r\n", "Transfer-Encoding: chunked"))
+    sock.sendall(b"not a size\r\n")
+    check_refusal(everything(sock), 400, "invalid_http")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_garbage_after_a_question_does_not_spoil_its_answer(
+    server: str, servers: Servers, stream: bool
+) -> None:
+    for prefix in (b"", ask(server, servers)):
+        sock = connect(server)
+        sock.sendall(prefix + ask(server, servers, stream=stream) + b"garbage\r\n\r\n")
+        data = everything(sock)
+        assert data.startswith(b"HTTP/1.1 200 ")
+        assert b"The capital of India is New Delhi." in data or b"[DONE]" in data
+        assert b"HTTP/1.1 400" not in data
+        if stream and not prefix:
+            assert data.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["X-A: " + "a" * LIMIT],
+        [f"X-{number}: {'a' * 100}" for number in range(1000)],
+        ["Cookie: " + "a" * 4 * 2**20],
+        ["a" * 2 * 2**20],
+    ],
+    ids=["one", "many", "huge", "a name"],
+)
+def test_headers_over_the_limit_are_refused(server: str, lines: list[str]) -> None:
+    sock = connect(server)
+    with contextlib.suppress(ConnectionError):
+        sock.sendall(
+            "\r\n".join(["GET /livez HTTP/1.1", "Host: localhost", *lines, "", ""]).encode()
+        )
+    data = everything(sock)
+    check_refusal(data, 431, "headers_too_large")
+    assert said(data)[2]["error"]["limit"] == LIMIT
+
+
+def test_a_long_address_is_refused_and_headers_below_the_limit_are_not(server: str) -> None:
+    sock = connect(server)
+    sock.sendall(b"GET /" + b"a" * LIMIT + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    check_refusal(everything(sock), 431, "headers_too_large")
+    with httpx.Client(base_url=server, trust_env=False) as client:
+        for _ in range(3):  # the count begins anew with each request
+            fits = client.get("/livez", headers={"X-A": "a" * (LIMIT - 2048)})
+            assert fits.status_code == 200
+
+
+def test_headers_that_never_end_are_not_waited_for(server: str, servers: Servers) -> None:
+    socks = [connect(server) for _ in range(20)]
+    for sock in socks:
+        sock.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Slow: a")
+    started = time.monotonic()
+    code = "headers_timeout" if server == servers.api else "request_timeout"
+    for sock in socks:
+        check_refusal(everything(sock), 408, code)
+    assert time.monotonic() - started < 15
+
+
+@pytest.mark.parametrize("protocol", ["api", "model"])
+def test_an_empty_line_holds_no_connection(protocol: str) -> None:
+    """It begins no request, so the time without one goes on. (A short time, on a bare server.)"""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise AssertionError("nothing was asked")
+
+    http = importlib.import_module(f"{protocol}.http_protocol").HttpProtocol
+    settings = {"http": http, "lifespan": "off", "log_level": "error"}
+    server = uvicorn.Server(uvicorn.Config(app, port=0, timeout_keep_alive=1, **settings))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=server.run, args=([listening],))
+        thread.start()
+        try:
+            with socket.create_connection(listening.getsockname(), timeout=30) as connection:
+                connection.sendall(b"\r\n")
+                assert connection.recv(1) == b""
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def test_an_upgrade_is_answered_like_any_request(server: str) -> None:
+    headers = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Key": "a" * 24}
+    answer = httpx.get(f"{server}/nothing", headers=headers, trust_env=False)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")

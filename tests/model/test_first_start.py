@@ -1,0 +1,87 @@
+"""The first start on a machine: what every model needs is compiled beside, and not twice."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from model.kernels import cache
+
+REPORT = """
+import sys
+import tempfile
+from numba.core import event
+from model.kernels import ahead
+ahead.begin()
+assert ("torch" in sys.modules) is False
+compiled = set()
+class Listener(event.Listener):
+    def on_start(self, e):
+        function = e.data["dispatcher"].py_func
+        if function.__module__.startswith("model."): compiled.add(function.__name__)
+    def on_end(self, e): pass
+event.register("numba:compile", Listener())
+from model.engine.build import build_engine
+from model.engine.config import EngineConfig
+build_engine(EngineConfig(model="model/demo/weights", device="cpu"), lambda _: None)
+print(*sorted(compiled))
+"""
+
+
+def compiled_by_a_start(folder: Path) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", REPORT],
+        env={**os.environ, "NUMBA_CACHE_DIR": str(folder)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
+    )
+    return done.stdout.split()
+
+
+def test_a_second_process_compiles_what_every_model_needs(tmp_path: Path) -> None:
+    """What depends on the model is left to the first, and a second start compiles nothing."""
+    halves = ["into_attention", "out_of_attention"]
+    assert compiled_by_a_start(tmp_path) == ["attend", *halves, "product"]
+    assert cache.mark(tmp_path).exists()
+    assert compiled_by_a_start(tmp_path) == []
+
+
+def test_what_nobody_waits_for_ends_without_a_trace(tmp_path: Path) -> None:
+    script = f"""
+import os, time
+os.environ["NUMBA_CACHE_DIR"] = {str(tmp_path)!r}
+from model.kernels import ahead
+ahead.begin()
+child = ahead._process.pid
+ahead.give_up()
+until = time.monotonic() + 30
+while os.path.exists(f"/proc/{{child}}") and time.monotonic() < until:
+    time.sleep(0.01)
+print(os.path.exists(f"/proc/{{child}}"))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["False"]
+
+
+def test_the_cache_is_a_folder_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the code cannot be written to, as in an image: a folder that all can write to."""
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    place = cache.folder()
+    assert (cache.folder(), place.parent) == (place, tmp_path)
+    assert list(tmp_path.iterdir()) == [place]
+    place.chmod(0o777)
+    assert cache.folder() != place
+    place.rmdir()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    place.symlink_to(elsewhere)
+    assert cache.folder() not in (place, elsewhere)
