@@ -18,7 +18,7 @@ OTLP_ENDPOINTS = (
 )
 _GIVEN_KEY = re.compile(r"|[A-Za-z0-9._~-]{32,256}")
 # Whatever a model host of another make may ask for.
-_HEADER_TEXT = re.compile(r"[!-~]{0,1024}")
+_HOST_KEYS = re.compile(r"(?!,)[!-~]{0,1024}")
 
 
 class SettingsError(ValueError):
@@ -61,8 +61,8 @@ class Settings:
         empty=True,
     )  # fmt: skip
     model_host_key: str = _setting(
-        "", "the key that the model host asks for (its MODEL_HOST_API_KEY); a models file names "
-        "its own by address", secret=True, empty=True,
+        "", "the key that the model host asks for (its MODEL_HOST_API_KEY; the first is sent of "
+        "several); a models file names its own by address", secret=True, empty=True,
     )  # fmt: skip
     database_url: str = _setting(
         "sqlite:///./data/chats.db",
@@ -202,9 +202,10 @@ class Settings:
                 raise SettingsError(
                     f"{env_name(name)}: want 32 to 256 characters of A-Z a-z 0-9 . _ ~ -"
                 )
-        if not _HEADER_TEXT.fullmatch(self.model_host_key):
+        if not _HOST_KEYS.fullmatch(self.model_host_key):
             raise SettingsError(
-                f"{env_name('model_host_key')}: want 1 to 1024 visible ASCII characters"
+                f"{env_name('model_host_key')}: want 1 to 1024 visible ASCII characters, a key or "
+                "several with commas between"
             )
         if not self.limits_url.startswith(
             ("redis://", "rediss://", "unix://", "postgresql://", "postgres://")

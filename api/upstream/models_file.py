@@ -19,8 +19,8 @@ MAX_MODELS = MAX_ADDRESSES = 200
 MAX_WEIGHT = 1_000_000
 # Names become metric labels and a header's value.
 # Of other makers' servers too, so little is asked of it: it has to fit into a header.
-MAX_KEY = 1024
-_KEY = re.compile(r"[!-~]{1,1024}\Z")
+MAX_KEYS = 1024
+_KEYS = re.compile(r"(?!,)[!-~]{1,1024}\Z")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}\Z")
 
 
@@ -167,13 +167,23 @@ def _key(path: Any, where: str) -> str:
         raise ModelsFileError(f"{where}: want the path of a file that holds a key")
     try:
         with Path(path).open("rb") as file:
-            content = file.read(MAX_KEY + 1)
+            content = file.read(MAX_KEYS + 1)
     except OSError as error:
         raise ModelsFileError(f"{where}: {path} cannot be read: {error.strerror}") from error
-    key = content.decode("latin-1").strip()
-    if not _KEY.match(key):
-        raise ModelsFileError(f"{where}: {path} must hold one key of 1 to {MAX_KEY} characters")
-    return key
+    keys = content.decode("latin-1").strip()
+    if not _KEYS.match(keys):
+        raise ModelsFileError(
+            f"{where}: {path} must hold a key, or several with commas between, in 1 to {MAX_KEYS} "
+            "visible ASCII characters"
+        )
+    return first_key(keys)
+
+
+def first_key(keys: str) -> str:
+    """The key to send of those that a model host takes, with commas between: while one is replaced
+    both servers read the same list.
+    """
+    return keys.partition(",")[0]
 
 
 def _timeouts(entry: Any, where: str) -> Timeouts:

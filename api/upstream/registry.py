@@ -16,7 +16,7 @@ from api.errors import NotFound
 from api.metrics import Metrics
 from api.settings import Settings, SettingsError, env_name
 from api.upstream.balancer import Policy
-from api.upstream.models_file import AddressSpec, ModelsFileError, ModelSpec, load
+from api.upstream.models_file import AddressSpec, ModelsFileError, ModelSpec, first_key, load
 from api.upstream.names import Names
 from api.upstream.pool import Pool
 from api.upstream.room import Room
@@ -129,7 +129,7 @@ class Registry:
 
 
 def _only_model(settings: Settings) -> ModelSpec:
-    url, key = settings.model_host_url.rstrip("/"), settings.model_host_key
+    url, key = settings.model_host_url.rstrip("/"), first_key(settings.model_host_key)
     pods = settings.model_host_pods_url.rstrip("/")
     if not pods:
         return ModelSpec("", (AddressSpec(url, key=key),))

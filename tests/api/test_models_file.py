@@ -133,9 +133,12 @@ def test_a_key_is_read_from_the_file_that_an_address_names(tmp_path: Path) -> No
     (address,) = parse(text.encode())[0].addresses
     assert address.key == "sk-of-theirs"
     assert "sk-of-theirs" not in repr(address)
-    for content in ("", "two words", "k" * 1025, "\u00fc"):
+    file.write_text("sk-first,sk-second\n")
+    (address,) = parse(text.encode())[0].addresses
+    assert address.key == "sk-first"
+    for content in ("", ",", ",second", "two words", "k" * 1025, "\u00fc"):
         file.write_text(content)
-        with pytest.raises(ModelsFileError, match=r"addresses\[0\].key_file: .* must hold one key"):
+        with pytest.raises(ModelsFileError, match=r"addresses\[0\].key_file: .* must hold a key"):
             parse(text.encode())
     file.unlink()
     with pytest.raises(ModelsFileError, match=r"addresses\[0\].key_file: .* cannot be read"):

@@ -19,7 +19,7 @@ from api.settings import Settings
 from api.sse import EventSplitter, parse
 from api.upstream import ModelHost
 from api.upstream.retry import RetryBudget, pause_s
-from tests.api.conftest import eventually
+from tests.api.conftest import StartApi, eventually
 from tests.api.stub_host import (
     StubHost,
     Wire,
@@ -352,3 +352,10 @@ def test_the_budget_refills_by_requests() -> None:
     for _ in range(6):
         budget.deposit()
     assert [budget.withdraw() for _ in range(2)] == [True, False]
+
+
+async def test_of_several_keys_the_first_is_sent(start_api: StartApi, host: StubHost) -> None:
+    """While one is replaced, the model host and the API server read the same list."""
+    api = await start_api(model_host_key="first,second")
+    assert (await api.client.post("/chat", json={"user_prompt": "q"})).status_code == 200
+    assert host.generated[-1].headers["authorization"] == "Bearer first"

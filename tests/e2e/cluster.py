@@ -97,6 +97,11 @@ def wait_for_ready(selector: str, count: int, timeout_s: float = 180) -> list[di
     return eventually(found, timeout_s, f"{count} ready pods with {selector}")
 
 
+def wait_until_replaced(selector: str, old: set[str]) -> None:
+    eventually(lambda: not old & names_of(pods(selector)), 240, f"the pods {old} are gone")
+    wait_for_ready(selector, REPLICAS)
+
+
 def nodes_of(pool: str) -> list[str]:
     listed = kubectl(
         "get", "nodes", "-l", f"pool={pool}", "-o", "jsonpath={.items[*].metadata.name}"

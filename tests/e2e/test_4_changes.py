@@ -1,6 +1,8 @@
 """Changes that lose nothing: counted on the client's side, a stream only with its terminator."""
 
+import base64
 import json
+import secrets
 import time
 from typing import Any
 
@@ -22,7 +24,7 @@ from tests.e2e.cluster import (
     pods,
     port_forward,
     ready_pods,
-    wait_for_ready,
+    wait_until_replaced,
 )
 from tests.e2e.conftest import Record, body_of
 from tests.e2e.load import assert_nothing_lost, figures, light_load
@@ -64,11 +66,6 @@ def change(part: str, *values: str) -> None:
 def restart(part: str) -> None:
     """The way that KServe's controller keeps: through the release, not behind its back."""
     change(part, f"podAnnotations.qna-restarted=at-{time.time_ns()}")
-
-
-def wait_until_replaced(selector: str, old: set[str]) -> None:
-    eventually(lambda: not old & names_of(pods(selector)), 240, f"the pods {old} are gone")
-    wait_for_ready(selector, REPLICAS)
 
 
 def test_a_second_upgrade_changes_nothing(installed: float) -> None:
@@ -141,3 +138,45 @@ def test_a_key_is_rotated_while_it_is_used(installed: float, record: Record) -> 
         )
         assert told.status_code == 401, "the old text is still taken"
         admin.delete(key)
+
+
+HOST_KEY = "model-host-key"
+
+
+def host_keys() -> str:
+    read = ["get", "secret", HOST_KEY, "-o", "jsonpath={.data.key}"]
+    return base64.b64decode(kubectl("-n", NAMESPACE, *read)).decode()
+
+
+def set_host_keys(*keys: str) -> None:
+    patch = {"stringData": {"key": ",".join(keys)}}
+    kubectl("-n", NAMESPACE, "patch", "secret", HOST_KEY, "-p", json.dumps(patch))
+
+
+@pytest.mark.timeout(600)
+def test_the_key_between_the_servers_is_replaced(installed: float, record: Record) -> None:
+    """In the three steps of docs/keys-and-limits.md, each of which is a rolling update."""
+    old, new = host_keys(), secrets.token_hex(24)
+    assert "," not in old
+    with light_load("host-key") as load:
+        for keys, part in (
+            ((old, new), "model-host"),
+            ((new, old), "api-server"),
+            ((new,), "model-host"),
+        ):
+            names = names_of(pods(PARTS[part]))
+            set_host_keys(*keys)
+            restart(part)
+            wait_until_replaced(PARTS[part], names)
+            load.wait_for_good(20, timeout_s=60)
+        load.stop()
+        records = load.records
+    record(**figures(records))
+    assert_nothing_lost(records)
+    with port_forward("model-host-direct") as address:
+        asked = f"{address}/v1/models/qna-demo"
+        answers = [
+            httpx.get(asked, headers={"Authorization": f"Bearer {key}"}, timeout=30)
+            for key in (old, new)
+        ]
+    assert [answer.status_code for answer in answers] == [401, 200]

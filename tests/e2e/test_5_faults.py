@@ -15,6 +15,8 @@ from tests.e2e.cluster import (
     REPLICAS,
     eventually,
     kubectl,
+    node_of_the_load,
+    nodes_of,
     on_node,
     pods,
     process_of,
@@ -112,6 +114,25 @@ def test_a_lost_gpu_node_is_left_out(installed: float, record: Record) -> None:
     assert facts["recovery_s"] <= 15
     assert len(failed(records)) <= len(records) // 100, facts
     wait_for_ready(MODEL_PODS, REPLICAS)
+
+
+@pytest.mark.timeout(400)
+def test_a_lost_api_node_is_left_out(installed: float, record: Record) -> None:
+    """Its pod stays in the Service until Kubernetes counts the node as lost (40 s by default), and
+    until then half of all connections go there: those are what fails, and nothing else.
+    """
+    spread_out(API_PODS)
+    (node,) = set(nodes_of("api")) - {node_of_the_load()}
+    with light_load("lost-api-node") as load, lost_node(node):
+        fault = time.time()
+        records = fault_under(load, fault, timeout_s=120, quiet_s=75)
+    facts = figures(records, fault)
+    record(**facts)
+    assert facts["recovery_s"] <= 60
+    unreached = [one for one in failed(records) if "ConnectTimeout" in one["why"]]
+    # Those that it was in the middle of when it went.
+    assert lost(records) - len(unreached) <= 8, facts
+    wait_for_ready(API_PODS, REPLICAS)
 
 
 @contextmanager
