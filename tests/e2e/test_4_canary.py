@@ -98,7 +98,7 @@ def share(load: Load, names: set[str], requests: int) -> float:
 @pytest.mark.timeout(900)
 def test_a_canary_is_tried_promoted_and_taken_back(canary: None, record: Record) -> None:
     old = names_of(pods(API_PODS))
-    with light_load("canary") as load:
+    with light_load("canary", chats=2, streams=1) as load:
         split(95, 5)
         wait_until_replaced(API_PODS, old)
         names = names_of(pods(API_PODS))

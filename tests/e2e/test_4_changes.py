@@ -158,7 +158,7 @@ def test_the_key_between_the_servers_is_replaced(installed: float, record: Recor
     """In the three steps of docs/keys-and-limits.md, each of which is a rolling update."""
     old, new = host_keys(), secrets.token_hex(24)
     assert "," not in old
-    with light_load("host-key") as load:
+    with light_load("host-key", chats=2, streams=1) as load:
         for keys, part in (
             ((old, new), "model-host"),
             ((new, old), "api-server"),

@@ -56,7 +56,7 @@ def test_a_drained_node_fails_no_request(installed: float, part: str, record: Re
     """With every pod of the part on it, where only the budget keeps them from going at once."""
     pool, selector = POOLS[part]
     node = gather(selector, pool)
-    with light_load(f"drain-{part}") as load:
+    with light_load(f"drain-{part}", chats=3, streams=1) as load:
         started = time.monotonic()
         try:
             kubectl(

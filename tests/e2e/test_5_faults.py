@@ -118,7 +118,7 @@ def test_a_lost_gpu_node_is_left_out(installed: float, record: Record) -> None:
 
 @pytest.mark.timeout(400)
 def test_a_lost_api_node_is_left_out(installed: float, record: Record) -> None:
-    """Its pod stays in the Service until Kubernetes counts the node as lost (40 s by default), and
+    """Its pod stays in the Service until Kubernetes counts the node as lost (50 s by default), and
     until then half of all connections go there: those are what fails, and nothing else.
     """
     spread_out(API_PODS)
@@ -128,7 +128,7 @@ def test_a_lost_api_node_is_left_out(installed: float, record: Record) -> None:
         records = fault_under(load, fault, timeout_s=120, quiet_s=75)
     facts = figures(records, fault)
     record(**facts)
-    assert facts["recovery_s"] <= 60
+    assert facts["recovery_s"] <= 75
     unreached = [one for one in failed(records) if "ConnectTimeout" in one["why"]]
     # Those that it was in the middle of when it went.
     assert lost(records) - len(unreached) <= 8, facts
