@@ -103,6 +103,8 @@ def _parts(timings: Sequence[Timing]) -> dict[str, float]:
     for late in tags.get("long prompt", []):
         if late.ok:
             during, before = metrics.stalls(timings, late)
+            if not (during and before):
+                continue  # streams that brought nothing would look as if they never stood still
             parts["p99_itl_ms while a long prompt comes"] = 1000 * metrics.percentile(during, 99)
             parts["median_itl_ms before it"] = 1000 * metrics.percentile(before, 50)
     return parts

@@ -43,7 +43,7 @@ class Run:
         """Of several in a round (the stub's, at each server's rate) the first, which is ours."""
         found: dict[int, float] = {}
         for record in self.records:
-            if record["figure"] == figure and record["target"] == target:
+            if record["figure"] == figure and record["target"] == target and key in record:
                 found.setdefault(record["round"], record[key])
         return found
 

@@ -10,7 +10,7 @@ import json
 import socket
 import struct
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from urllib.parse import urlsplit
 
 from bench.hop.client import request
@@ -25,6 +25,7 @@ LONG = 20_000
 """Events of a slow reader's stream, some megabytes."""
 BYTE_EVERY_S = 5.0
 PATIENCE_S = 40.0
+"""Far beyond the bar, since a peer that the server never closed counts as closed after it."""
 _GONE = (7, 8)
 """TCP_CLOSE and TCP_CLOSE_WAIT: the other side has ended it."""
 
@@ -43,18 +44,35 @@ async def slow_peers(target: Target, seconds: float) -> Figures:
         beside, failed = await gaps_ms()
         readers, loris = await peers
     return {
-        "gap_p99_ms": percentile(alone, 99),
-        "gap_p99_beside_ms": percentile(beside, 99),
-        "gap_ratio": percentile(beside, 99) / max(percentile(alone, 99), 0.001),
+        **gap_figures(alone, beside, seconds),
         "failed": float(failed),
         "slowloris_closed": float(sum(one is not None for one in loris)),
-        "slowloris_closed_s": max((one for one in loris if one is not None), default=0.0),
+        "slowloris_closed_s": last_closed_s(loris),
         "readers_closed": float(sum(one is not None for one in readers)),
-        "readers_closed_s": max((one for one in readers if one is not None), default=0.0),
+        "readers_closed_s": last_closed_s(readers),
     }
 
 
 Closed = list[float | None]
+
+
+def last_closed_s(peers: Closed) -> float:
+    return max(PATIENCE_S if one is None else one for one in peers)
+
+
+def gap_figures(alone: Sequence[float], beside: Sequence[float], seconds: float) -> Figures:
+    """Nothing to compare with is no figure; streams that brought nothing beside the slow peers
+    stood still all the time.
+    """
+    if not alone:
+        return {}
+    before = percentile(alone, 99)
+    after = percentile(beside, 99) if beside else 1000 * seconds
+    return {
+        "gap_p99_ms": before,
+        "gap_p99_beside_ms": after,
+        "gap_ratio": after / max(before, 0.001),
+    }
 
 
 @contextlib.asynccontextmanager

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from bench.hop import report
-from bench.hop.client import Load, request
+from bench.hop.client import Answer, Load, Tally, request
 from bench.hop.names import API, STUB
 from bench.hop.rounds import Options, Rounds
+from bench.hop.slow import PATIENCE_S, gap_figures, last_closed_s
 from bench.hop.stub import Steps, Stub
 
 pytestmark = pytest.mark.anyio
@@ -74,6 +75,41 @@ async def test_an_open_loop_asks_when_it_is_due_and_counts_who_hangs_up() -> Non
         port = rude.sockets[0].getsockname()[1]
         tally = await Load(f"http://127.0.0.1:{port}").many(lambda: asks(), 2, 2)
     assert tally.failures() == {"connection closed": 2}
+
+
+def verdicts(figure: str, **figures: float) -> dict[str, str]:
+    """What the report says of each bar after a run of one figure of the API server."""
+    described = {"cpu": "A processor", "cores": 2, "python": "3.11"}
+    head = {"machine": described, "litellm": None, "command": "bench", "started": "now"}
+    record = {"figure": figure, "target": API, "round": 0, **figures}
+    page = report.markdown(report.Run({**head, "seconds": 1.0}, [record]))
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| ")]
+    return {cells[0]: " ".join(cells[2:]).strip(" |") for cells in rows}
+
+
+@pytest.mark.parametrize("closed", [[None, None], [12.0, None, 12.5]])
+def test_a_slow_peer_that_is_never_closed_misses_the_bar(closed: list[float | None]) -> None:
+    assert last_closed_s(closed) == PATIENCE_S
+    last = last_closed_s(closed)
+    found = verdicts("slow", slowloris_closed_s=last, readers_closed_s=last)
+    assert found["slowloris connections, until the last one is closed"] == "40.0 **no**"
+    assert found["slow readers, until the last one is closed"] == "40.0 **no**"
+
+
+def test_streams_that_brought_nothing_reach_no_bar() -> None:
+    bar = "other streams' p99 gap beside 256 slow readers and 200 slowloris connections"
+    nobody = gap_figures([], [], seconds=5.0)
+    assert verdicts("slow", **nobody)[bar] == "not measured"
+    silenced = gap_figures([20.0] * 9, [], seconds=5.0)
+    assert verdicts("slow", **silenced)[bar] == "250.00 **no**"
+    assert gap_figures([20.0] * 9, [25.0] * 9, seconds=5.0)["gap_ratio"] == 1.25
+
+
+def test_a_server_that_refuses_everything_has_no_times() -> None:
+    tally = Tally(1.0, [Answer(0.0, status=503)], 1.0)
+    assert tally.spread_ms(lambda answer: answer.ended - answer.due) == {}
+    run = report.Run({}, [{"figure": "ttft", "target": name, "round": 0} for name in (STUB, API)])
+    assert run.added_ms("first_p50_ms") == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="cores and processor time are Linux's")

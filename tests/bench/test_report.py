@@ -112,6 +112,15 @@ def test_the_page_says_what_was_reached_and_what_was_not_measured(results: Resul
     assert any(text.startswith("| `ours` | 100.0 (90.0 to 120.0) |") for text in lines)
 
 
+def test_streams_that_brought_nothing_beside_a_long_prompt_are_not_measured() -> None:
+    tagged = {**timing(0.5, 0.1, 3), "tag": "long prompt"}
+    silent = {**timing(0.5, 0.1, 3), "pieces_s": [], "error": "no answer"}
+    record = {**json.loads(line("ours", "long-arrival", 0, 10.0)), "timings": [tagged, silent]}
+    page = report.markdown(parse([HEAD, json.dumps(record)]))
+    row = "| p99 ITL while a long prompt comes, over the median before it | ≤ 3 |"
+    assert f"{row} - | not measured |" in page.splitlines()
+
+
 def test_the_ceiling_is_the_best_rate_over_rows_and_forms(results: Results) -> None:
     lines = report.machine_lines(MACHINE, MEASURED)
     assert any("float32 100, int8 400" in text for text in lines)
