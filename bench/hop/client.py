@@ -173,8 +173,9 @@ class Connection(asyncio.Protocol):
 class Load:
     """Some connections, to each address in turn."""
 
-    def __init__(self, *addresses: str) -> None:
+    def __init__(self, *addresses: str, patience_s: float = _PATIENCE_S) -> None:
         parts = map(urlsplit, addresses)
+        self._patience_s = patience_s
         self._addresses = itertools.cycle([(one.hostname or "", one.port or 80) for one in parts])
 
     async def connect(self, *, note_gaps: bool = False) -> Connection:
@@ -232,9 +233,11 @@ class Load:
 
             for connection in made:
                 go_on(connection)
-            await _wait(idle, seconds + _PATIENCE_S)
+            await _wait(idle, seconds + self._patience_s)
+            # Whoever still runs has asked and waits.
+            lost = _unanswered(running)
         took = seconds if most is None else time.perf_counter() - begun
-        return Tally(took, answers, begun + took)
+        return Tally(took, [*answers, *lost], begun + took)
 
     async def open(self, make: Make, rate: float, seconds: float, seed: int = 0) -> Tally:
         """Requests leave when they are due, answered or not: Poisson, the same times for a seed."""
@@ -265,9 +268,13 @@ class Load:
                 running += 1
                 quiet.clear()
                 connection.ask(make(), ended, begun + at)
-            await _wait(quiet, _PATIENCE_S)
-            lost = [Answer(0.0, error="no answer")] * running
-        return Tally(seconds, [*answers, *lost], begun + seconds + _PATIENCE_S)
+            await _wait(quiet, self._patience_s)
+            lost = _unanswered(running)
+        return Tally(seconds, [*answers, *lost], begun + seconds + self._patience_s)
+
+
+def _unanswered(count: int) -> list[Answer]:
+    return [Answer(0.0, error="no answer") for _ in range(count)]
 
 
 def _times(rate: float, seconds: float, seed: int) -> Iterator[float]:

@@ -77,6 +77,25 @@ async def test_an_open_loop_asks_when_it_is_due_and_counts_who_hangs_up() -> Non
     assert tally.failures() == {"connection closed": 2}
 
 
+async def test_requests_that_a_server_never_answers_are_failures() -> None:
+    transports: list[asyncio.BaseTransport] = []
+
+    class Hung(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            transports.append(transport)
+
+    hung = await asyncio.get_running_loop().create_server(Hung, "127.0.0.1", 0)
+    async with hung:
+        load = Load(f"http://127.0.0.1:{hung.sockets[0].getsockname()[1]}", patience_s=0.2)
+        closed = await load.closed(lambda: asks(), connections=3, seconds=0.1)
+        opened = await load.open(lambda: asks(), rate=50, seconds=0.1)
+        for transport in transports:
+            transport.close()
+        await asyncio.sleep(0.01)
+    assert closed.failures() == {"no answer": 3}
+    assert opened.failures() == {"no answer": len(opened.answers)}
+
+
 def verdicts(figure: str, **figures: float) -> dict[str, str]:
     """What the report says of each bar after a run of one figure of the API server."""
     described = {"cpu": "A processor", "cores": 2, "python": "3.11"}
