@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 from bench import agreement, load, machine, report
-from bench.engines import NotForThis, Spec, parse_option
 from bench.hop import cli as api
-from bench.registry import ENGINES, engine_class
+from bench.registry import ENGINES, known
 from bench.rounds import Run, child, default_folder, quiet, run
+from bench.spec import NotForThis, Spec, parse_option
 from bench.suites import OURS, SUITES, Plan, plan
 from bench.workloads import WORKLOADS
 
@@ -97,7 +97,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _with(engine: str, settings: list[str]) -> str:
     spec = Spec.parse(engine)
-    engine_class(spec.name)
+    known(spec.name)
     if spec.name.split("-")[0] != OURS or not settings:
         return engine
     options = dict(map(parse_option, settings))
@@ -123,8 +123,7 @@ def _machine(arguments: argparse.Namespace) -> int:
 
 def _list(arguments: argparse.Namespace) -> int:
     print("Engines")
-    for name in ENGINES:
-        found = engine_class(name)
+    for name, found in ENGINES.items():
         print(f"  {name:16} {found.about}")
         print(f"  {'':16}   options: {', '.join(found.options)}")
     print("Workloads")

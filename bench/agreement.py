@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from model.demo import DEMO_MODEL, cases
-from model.demo.evaluate import FORMS
 
 LONGEST_ANSWER = 48
 NEAR = 0.1
@@ -36,6 +35,8 @@ def measure(folder: Path, questions: int) -> dict[str, tuple[int, int, int]]:
     """Of each form: tokens that are the same, others that are near-ties, all."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from model.demo.evaluate import FORMS
 
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     reference: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()

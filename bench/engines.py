@@ -1,16 +1,13 @@
-"""What can be measured, by name: `ours`, `ours-http`, `generate`, `vllm`, `llama.cpp`, …
+"""What an engine is to the measurements, and our own two forms of one.
 
-An engine is written `name` or `name:option=value,option=value`. Owns the interface, the registry
-and our own two forms; one engine lives in one process and runs one round.
+One engine lives in one process and runs one round. What there is and what it may be told is in
+`bench/registry.py`, which does not import torch.
 """
 
 import contextlib
-import dataclasses
-import json
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,49 +24,10 @@ from model.engine import AsyncEngine, EngineConfig, SamplingParams
 SERVED_NAME = "bench"
 
 
-class NotForThis(Exception):
-    """The engine cannot run this workload, or is not installed: one line that says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Spec:
-    """What a user wrote."""
-
-    name: str
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def parse(cls, text: str) -> "Spec":
-        name, _, rest = text.partition(":")
-        options = dict(parse_option(part) for part in rest.split(",") if part)
-        return cls(name, options)
-
-    def __str__(self) -> str:
-        options = ",".join(f"{name}={value}" for name, value in self.options.items())
-        return f"{self.name}:{options}" if options else self.name
-
-
-def parse_option(text: str) -> tuple[str, Any]:
-    """`name=value`; numbers, true, false and null are what they are in JSON."""
-    name, equals, value = text.partition("=")
-    if not (name and equals):
-        raise ValueError(f"{text!r} is not of the form name=value")
-    try:
-        return name, json.loads(value)
-    except json.JSONDecodeError:
-        return name, value
-
-
 class Engine(ABC):
     """Made for one workload, so that it can be as large as that needs; used once."""
 
-    about: ClassVar[str]
-    options: ClassVar[tuple[str, ...]] = ()
-
     def __init__(self, workload: Workload, options: Mapping[str, Any]) -> None:
-        unknown = sorted(options.keys() - set(self.options))
-        if unknown:
-            raise NotForThis(f"no option {unknown[0]}; there are: {', '.join(self.options)}")
         self.workload = workload
         self.given = options
         self.facts: dict[str, Any] = {}
@@ -92,9 +50,6 @@ class Streaming(Engine):
     async def send(self, request: Request, record: Record) -> None: ...
 
 
-CONFIG_FIELDS = tuple(item.name for item in dataclasses.fields(EngineConfig))
-
-
 def our_config(workload: Workload, options: Mapping[str, Any]) -> dict[str, Any]:
     """As large as the workload, where nothing else is said: peers are sized the same way."""
     seqs = max(32, workload.concurrency)
@@ -103,9 +58,6 @@ def our_config(workload: Workload, options: Mapping[str, Any]) -> dict[str, Any]
 
 
 class Ours(Streaming):
-    about = "our engine, in process"
-    options = CONFIG_FIELDS
-
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         folder = str(self.given.get("model") or model_folder())
@@ -183,8 +135,6 @@ def completion_body(request: Request) -> dict[str, Any]:
 
 
 class OursHttp(OverHttp):
-    about = "our model host, streamed over HTTP"
-    options = CONFIG_FIELDS
     path = "/openai/v1/completions"
 
     @contextlib.asynccontextmanager

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from bench import machine
-from bench.engines import NotForThis, Spec
 from bench.model_folder import ROOT, model_folder
-from bench.registry import make_engine
+from bench.registry import known, make_engine
+from bench.spec import NotForThis, Spec
 from bench.suites import Plan
 from bench.workloads import WORKLOADS, Workload, warm_up
 
@@ -46,7 +46,7 @@ async def one_round(spec: Spec, workload: Workload) -> dict[str, Any]:
         after = _cpu_times()
     failed = [timing.error for timing in timings if timing.error]
     return {
-        "about": engine.about,
+        "about": known(spec.name).about,
         "facts": {"load_s": round(load_s, 1), **engine.facts},
         "duration_s": duration_s,
         "stolen": _stolen(before, after),

@@ -8,7 +8,7 @@ import contextlib
 import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from transformers import (
@@ -18,9 +18,10 @@ from transformers import (
     StoppingCriteriaList,
 )
 
-from bench.engines import Engine, NotForThis
+from bench.engines import Engine
 from bench.metrics import Timing
 from bench.model_folder import model_folder
+from bench.spec import NotForThis
 from bench.workloads import Request, Workload
 
 PAD = 0
@@ -40,8 +41,6 @@ class Clock(StoppingCriteria):
 
 
 class Transformers(Engine):
-    options: ClassVar[tuple[str, ...]] = ("dtype", "model", "device")
-
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         folder = self.given.get("model") or model_folder()
@@ -64,16 +63,11 @@ class Transformers(Engine):
 
 
 class OneByOne(Transformers):
-    about = "transformers' generate, one request after the other"
-
     def generate(self, workload: Workload) -> tuple[list[Timing], float]:
         return batches(self.model, workload, 1)
 
 
 class Padded(Transformers):
-    about = "transformers' generate, in batches padded to the longest"
-    options = (*Transformers.options, "batch")
-
     def generate(self, workload: Workload) -> tuple[list[Timing], float]:
         return batches(self.model, workload, int(self.given.get("batch", workload.concurrency)))
 
@@ -121,9 +115,6 @@ def one_batch(model: Any, requests: tuple[Request, ...], started: float) -> list
 
 
 class ContinuousBatching(Transformers):
-    about = "transformers' continuous batching"
-    options = (*Transformers.options, "blocks", "page_size", "max_batch_tokens", "prefix_cache")
-
     def generate(self, workload: Workload) -> tuple[list[Timing], float]:
         from transformers import ContinuousBatchingConfig
 

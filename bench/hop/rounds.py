@@ -16,11 +16,11 @@ from typing import Any, TextIO
 import uvloop
 
 from bench import machine
-from bench.engines import NotForThis
 from bench.hop import figures, memory
 from bench.hop.figures import Figures
 from bench.hop.servers import Bench, Cores, Target, version_of_litellm
 from bench.hop.slow import slow_peers
+from bench.spec import NotForThis
 
 WARM_S = 1.0
 Measure = Callable[[Target], Awaitable[Figures]]

@@ -17,12 +17,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from bench.engines import NotForThis
 from bench.hop.names import API, LITELLM, LITELLM_KEY, STUB
 from bench.hop.stub import MODEL
 from bench.model_folder import ROOT
 from bench.peers.places import installed
 from bench.process import ServerProcess, free_port
+from bench.spec import NotForThis
 
 ADMIN_KEY = "bench-admin-key-0123456789abcdef"
 LITELLM_MASTER_KEY = "sk-bench-0123456789abcdef"

@@ -8,10 +8,11 @@ from typing import Any
 
 from bench import sse
 from bench.driver import Record
-from bench.engines import NotForThis, OverHttp
+from bench.engines import OverHttp
 from bench.model_folder import CACHE, ROOT
 from bench.peers.places import installed
 from bench.process import ServerProcess
+from bench.spec import NotForThis
 from bench.workloads import Request
 
 TYPES = ("f32", "q8_0")
@@ -42,8 +43,6 @@ def gguf(folder: Path, kind: str) -> Path:
 
 
 class LlamaCpp(OverHttp):
-    about = "llama.cpp's server"
-    options = ("type", "model", "batch", "ubatch")
     path = "/completion"
 
     def server(self, port: int, folder: Path) -> ServerProcess:

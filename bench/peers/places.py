@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-from bench.engines import NotForThis
 from bench.model_folder import CACHE
+from bench.spec import NotForThis
 
 
 def peers_folder() -> Path:

@@ -10,14 +10,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bench.engines import SERVED_NAME, Engine, NotForThis, OverHttp
+from bench.engines import SERVED_NAME, Engine, OverHttp
 from bench.metrics import Timing
 from bench.model_folder import CACHE, ROOT, model_folder
 from bench.peers.places import installed
 from bench.process import ServerProcess
+from bench.spec import NotForThis
 from bench.workloads import Workload
 
-OPTIONS = ("dtype", "model", "prefix_cache", "kv_gib", "eager")
 ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "VLLM_NO_USAGE_STATS": "1",
@@ -36,8 +36,6 @@ def environment(options: dict[str, Any]) -> dict[str, str]:
 
 
 class VllmHttp(OverHttp):
-    about = "vLLM's CPU build, streamed over HTTP"
-    options = OPTIONS
     path = "/v1/completions"
 
     def server(self, port: int, folder: Path) -> ServerProcess:
@@ -66,9 +64,6 @@ class VllmHttp(OverHttp):
 
 
 class VllmOffline(Engine):
-    about = "vLLM's CPU build, in process"
-    options = OPTIONS
-
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         # Its process runs the warm-up as well, so there is nothing to do before `run`.
