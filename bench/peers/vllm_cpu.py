@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import asdict
@@ -92,8 +93,16 @@ class VllmOffline(Engine):
                     env={**os.environ, **environment(dict(self.given))},
                     stdout=output,
                     stderr=output,
+                    # A group of its own, so that it and its workers can be ended together.
+                    start_new_session=True,
                 )
-                code = await process.wait()
+                try:
+                    code = await process.wait()
+                finally:
+                    # A round that is broken off would leave them to disturb the next ones.
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(process.pid, signal.SIGKILL)
+                    await process.wait()
             if code != 0:
                 raise RuntimeError(f"vLLM ended with {code}; its words: {log}")
             answer = json.loads(answered.read_text())
