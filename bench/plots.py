@@ -1,6 +1,6 @@
 """A run's plots as PNG files. Draws only what was measured."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -256,7 +256,3 @@ PLOTS: dict[str, Callable[[Results], Figure | None]] = {
     "latency": latency,
     "waterfall": waterfall,
 }
-
-
-def names() -> Sequence[str]:
-    return list(PLOTS)

@@ -40,12 +40,11 @@ class Run:
         return [through[number] - direct[number] for number in through if number in direct]
 
     def _by_round(self, figure: str, target: str, key: str) -> dict[int, float]:
-        """Of several in a round (the stub's, at each server's rate) the first, which is ours."""
-        found: dict[int, float] = {}
-        for record in self.records:
-            if record["figure"] == figure and record["target"] == target and key in record:
-                found.setdefault(record["round"], record[key])
-        return found
+        return {
+            record["round"]: record[key]
+            for record in self.records
+            if record["figure"] == figure and record["target"] == target and key in record
+        }
 
 
 Figure = Callable[[Run], list[float]]
