@@ -130,6 +130,8 @@ class Rounds:
     def _first_events(self, targets: Sequence[Target]) -> None:
         """The last target at half of what it can do, all at this rate and the same times."""
         most = self._measure("streams", targets[-1], self._timed(figures.streams))
+        if not most["per_s"]:
+            return  # of nothing there is no half: the bar is not measured
         half = partial(
             figures.first_event,
             seconds=self._options.seconds,
