@@ -146,7 +146,8 @@ def test_a_run_measures_the_server_and_reports_it(tmp_path: Path) -> None:
     assert os.sched_getaffinity(0) == cores
     run = report.load(tmp_path)
     for figure, target in (("completions", STUB), ("completions", API), ("chat", API)):
-        assert run.median(figure, target, "per_s"), (figure, target)
+        # Not per_s: on a busy machine no turn may end within half a second.
+        assert run.median(figure, target, "requests"), (figure, target)
         assert run.median(figure, target, "failed") == 0
     assert len(run.added_ms("first_p50_ms")) == 1
     written = report.write(tmp_path)
