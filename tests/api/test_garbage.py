@@ -1,6 +1,4 @@
-"""A request leaves nothing to the garbage collector, whose rounds would keep all others waiting:
-the slowest hundredth of answers was slow because of it.
-"""
+"""A request leaves nothing to the garbage collector, whose rounds keep all others waiting."""
 
 import asyncio
 import gc
