@@ -21,7 +21,7 @@ _process: subprocess.Popen[bytes] | None = None
 def begin() -> None:
     """Start the second process, unless the cache is filled or there is no core for it."""
     global _process
-    if len(os.sched_getaffinity(0)) < 2 or importlib.util.find_spec("numba") is None:
+    if _cores() < 2 or importlib.util.find_spec("numba") is None:
         return
     with contextlib.suppress(OSError):
         where = cache.folder()
@@ -54,6 +54,13 @@ def give_up() -> None:
     if _process is not None:
         _process.kill()
         _process = None
+
+
+def _cores() -> int:
+    # `engine.resources` knows more of this, but with it comes torch.
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from model.kernels import cache
+from model.kernels import ahead, cache
 
 REPORT = """
 import sys
@@ -68,6 +68,15 @@ print(os.path.exists(f"/proc/{{child}}"))
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == ["False"]
+
+
+def test_a_system_that_does_not_say_which_cores_are_ours_is_asked_how_many_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    ahead.begin()
+    assert ahead._process is None
 
 
 def test_the_cache_is_a_folder_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
