@@ -103,16 +103,22 @@ class Admission:
     def release(self, request: Request) -> None:
         """Called once for each admitted request, when it leaves the queue."""
         with self._lock:
+            now = self._clock()
             self._num_requests -= 1
             self._num_tokens -= request.max_num_tokens
-            self._released.append((self._clock(), request.max_num_tokens))
+            self._released.append((now, request.max_num_tokens))
+            # Here too: a queue that neither empties nor refuses anybody would grow this for ever.
+            self._forget_released(now)
 
     def _retry_after_s(self, excess: int, now: float) -> float:
         """How long the queue needs, at its present rate, to make room for `excess` tokens."""
-        while self._released and self._released[0][0] < now - WINDOW_S:
-            self._released.popleft()
+        self._forget_released(now)
         drained = sum(tokens for _, tokens in self._released)
         if not drained:
             return DEFAULT_RETRY_AFTER_S
         rate = drained / max(now - max(self._busy_since, now - WINDOW_S), 1.0)
         return min(max(excess / rate, 1.0), MAX_RETRY_AFTER_S)
+
+    def _forget_released(self, now: float) -> None:
+        while self._released and self._released[0][0] < now - WINDOW_S:
+            self._released.popleft()

@@ -3,7 +3,13 @@ from collections.abc import Sequence
 import pytest
 
 from model.engine import InvalidParameter, Overloaded, PromptTooLong, SamplingParams
-from model.engine.admission import DEFAULT_RETRY_AFTER_S, MAX_RETRY_AFTER_S, Admission, new_request
+from model.engine.admission import (
+    DEFAULT_RETRY_AFTER_S,
+    MAX_RETRY_AFTER_S,
+    WINDOW_S,
+    Admission,
+    new_request,
+)
 from model.engine.request import Request
 from tests.model.engine.fakes import EOS, VOCABULARY, Clock, make_info
 
@@ -130,3 +136,14 @@ def test_the_drain_rate_forgets_what_was_long_ago() -> None:
     clock.now += 1000
     admission.admit(request_of(500))
     assert refused(admission, 10) == DEFAULT_RETRY_AFTER_S
+
+
+def test_a_queue_that_never_empties_and_refuses_nobody_keeps_no_more_than_its_window() -> None:
+    clock = Clock()
+    admission = Admission(max_queued_requests=99, max_queued_tokens=1000, clock=clock)
+    admission.admit(request_of(2))
+    for _ in range(1000):
+        admission.admit(request_of(2))
+        admission.release(request_of(2))
+        clock.now += 1
+    assert len(admission._released) <= WINDOW_S + 1
