@@ -91,7 +91,7 @@ def build_engine(config: EngineConfig, on_progress: Callable[[str], None]) -> En
         kernels=form.name,
         max_model_len=max_model_len,
         vocab_size=vocabulary,
-        eos_token_ids=eos_token_ids(model),
+        eos_token_ids=eos_token_ids(model, vocabulary),
         num_kv_blocks=num_blocks,
         block_size=config.block_size,
         kv_bytes_per_token=sum(shape.bytes_per_token for shape in shapes),

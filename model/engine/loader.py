@@ -5,6 +5,7 @@ wrong becomes a ModelLoadError, every family that cannot be served right an Unsu
 Engine thread, once.
 """
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from transformers.models.auto.modeling_auto import (
 from model.engine.attention import IMPLEMENTATION
 from model.engine.config import EngineConfig
 from model.engine.errors import ModelLoadError, UnsupportedModel
+
+logger = logging.getLogger(__name__)
 
 SERVED_LAYER_TYPES = {"full_attention", "sliding_attention"}
 UNSAFE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")
@@ -71,14 +74,18 @@ def load_model(
     return loaded
 
 
-def eos_token_ids(model: PreTrainedModel) -> tuple[int, ...]:
+def eos_token_ids(model: PreTrainedModel, vocabulary: int) -> tuple[int, ...]:
+    """Those that the model can say: the sampler bans them by their place among the logits."""
     generation = getattr(model, "generation_config", None)
     ids = getattr(generation, "eos_token_id", None)
     if ids is None:
         ids = getattr(model.config.get_text_config(), "eos_token_id", None)
     if ids is None:
         return ()
-    return (ids,) if isinstance(ids, int) else tuple(dict.fromkeys(ids))
+    named = (ids,) if isinstance(ids, int) else tuple(dict.fromkeys(ids))
+    if beyond := [i for i in named if not 0 <= i < vocabulary]:
+        logger.warning("end tokens %s are outside the vocabulary of %d", beyond, vocabulary)
+    return tuple(i for i in named if i not in beyond)
 
 
 def _check_folder(path: Path) -> None:

@@ -10,7 +10,7 @@ from transformers import AutoConfig
 from model.engine import EngineConfig, EngineError, ModelLoadError, UnsupportedModel
 from model.engine.build import build_engine
 from model.engine.loader import load_config
-from tests.model.engine.tiny_models import make_model, save_model
+from tests.model.engine.tiny_models import VOCABULARY, make_model, save_model
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +59,17 @@ def test_end_tokens_come_from_the_generation_config_before_the_config(
     assert build(folder).info.eos_token_ids == (5,)
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [7, 9]}))
     assert build(folder).info.eos_token_ids == (7, 9)
+
+
+def test_end_tokens_outside_the_vocabulary_are_left_out_with_a_warning(
+    llama: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Or every request with min_tokens would fail, and its batch with it."""
+    folder = copy(llama, tmp_path)
+    ids = {"eos_token_id": [7, VOCABULARY, -1]}
+    (folder / "generation_config.json").write_text(json.dumps(ids))
+    assert build(folder).info.eos_token_ids == (7,)
+    assert f"[{VOCABULARY}, -1] are outside" in caplog.text
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
