@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from model.engine import EngineConfig
-from model.engine.config import KERNELS, QUANTIZATIONS
+from model.engine.config import DEVICE, KERNELS, QUANTIZATIONS
 
 BUNDLED_MODEL = Path(__file__).parent / "demo" / "weights"
 BUNDLED_NAME = "qna-demo"
@@ -98,7 +98,7 @@ def _switch(value: str) -> bool:
 
 
 def _device(value: str) -> str:
-    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,2})?", value.lower()):
+    if not DEVICE.fullmatch(value.lower()):
         raise ValueError("must be auto, cpu, cuda or cuda:<number>")
     return value.lower()
 

@@ -21,7 +21,14 @@ from model.engine.admission import new_request
 from model.engine.build import build_engine
 from model.engine.config import EngineConfig, EngineInfo, EngineStats
 from model.engine.engine import Engine
-from model.engine.errors import Draining, DuplicateRequestId, EngineDead, EngineError
+from model.engine.errors import (
+    Draining,
+    DuplicateRequestId,
+    EngineDead,
+    EngineError,
+    ModelLoadError,
+    first_line,
+)
 from model.engine.request import FinishReason, Request, RequestOutput
 from model.engine.sampling_params import SamplingParams
 
@@ -307,7 +314,7 @@ class AsyncEngine:
         try:
             engine = self._build(self._config, self._thread_progress)
         except BaseException as error:  # noqa: BLE001 - start() raises it
-            self._post(self._loading_ended, None, error)
+            self._post(self._loading_ended, None, self._thread_named(error))
             return
         self._snapshot = engine.stats()
         self._post(self._loading_ended, engine, None)
@@ -316,6 +323,16 @@ class AsyncEngine:
         except BaseException as error:
             logger.critical("the engine loop has died", exc_info=error)
             self._post(self._died, error)
+
+    def _thread_named(self, error: BaseException) -> BaseException:
+        """Torch and drivers raise anything while a model is loaded; who started it gets one line,
+        the log the rest."""
+        if isinstance(error, EngineError) or not isinstance(error, Exception):
+            return error
+        logger.error("loading has failed", exc_info=error)
+        named = ModelLoadError(f"{self._config.model}: cannot be loaded: {first_line(error)}")
+        named.__cause__ = error
+        return named
 
     def _thread_loop(self, engine: Engine) -> None:
         while self._state < EngineState.STOPPING or self._inbox or engine.has_requests:

@@ -3,10 +3,11 @@ doing (`EngineStats`): three immutable values that any thread may read. Knows no
 """
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-DEVICES = ("auto", "cpu", "cuda")
+DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,2})?")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 KERNELS = ("auto", "plain", "fast")
 QUANTIZATIONS = ("none", "int8")
@@ -45,8 +46,8 @@ class EngineConfig:
     def __post_init__(self) -> None:
         if not self.model:
             raise ValueError("model: must name a folder or a Hub id")
-        if self.device.split(":")[0] not in DEVICES:
-            raise ValueError(f"device: must be one of {', '.join(DEVICES)}")
+        if not DEVICE.fullmatch(self.device):
+            raise ValueError("device: must be auto, cpu, cuda or cuda:<number>")
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype: must be one of {', '.join(DTYPES)}")
         if self.kernels not in KERNELS:

@@ -73,3 +73,9 @@ class ModelLoadError(EngineError):
 
 class UnsupportedModel(EngineError):
     pass
+
+
+def first_line(error: BaseException) -> str:
+    """Of what others say, which may be pages or nothing at all."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:300] if lines else type(error).__name__

@@ -19,7 +19,7 @@ from transformers.models.auto.modeling_auto import (
 
 from model.engine.attention import IMPLEMENTATION
 from model.engine.config import EngineConfig
-from model.engine.errors import ModelLoadError, UnsupportedModel
+from model.engine.errors import ModelLoadError, UnsupportedModel, first_line
 
 logger = logging.getLogger(__name__)
 
@@ -145,6 +145,4 @@ def _check_complete(config: EngineConfig, report: dict[str, Any]) -> None:
 
 
 def _load_error(config: EngineConfig, what: str, error: Exception) -> ModelLoadError:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    detail = lines[0][:300] if lines else type(error).__name__
-    return ModelLoadError(f"{config.model}: {what}: {detail}")
+    return ModelLoadError(f"{config.model}: {what}: {first_line(error)}")

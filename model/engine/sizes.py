@@ -59,7 +59,11 @@ def resolve_device(config: EngineConfig, reasons: Reasons) -> torch.device:
         )
     if config.device != "auto":
         reasons.note("device", "as configured")
-        return torch.device(config.device)
+        device = torch.device(config.device)
+        if device.index is not None and device.index >= (count := torch.cuda.device_count()):
+            last = f"the last that torch finds is cuda:{count - 1}"
+            raise ModelLoadError(f"device {device} was asked for, but {last}")
+        return device
     reasons.note("device", f"torch finds {'a' if available else 'no'} CUDA device")
     return torch.device("cuda" if available else "cpu")
 

@@ -362,6 +362,21 @@ async def test_a_model_that_cannot_be_loaded_stops_the_start() -> None:
     await engine.stop()
 
 
+async def test_whatever_goes_wrong_at_load_is_one_line_to_who_started_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    fault = RuntimeError("CUDA error: out of memory\nCompile with TORCH_USE_CUDA_DSA")
+
+    def build(config: EngineConfig, on_progress: Callable[[str], None]) -> Engine:
+        raise fault
+
+    with pytest.raises(ModelLoadError) as error:
+        await AsyncEngine(EngineConfig(model="fake"), build=build).start()
+    assert error.value.message == "fake: cannot be loaded: CUDA error: out of memory"
+    assert error.value.__cause__ is fault
+    assert "TORCH_USE_CUDA_DSA" in caplog.text
+
+
 async def test_nothing_is_ready_before_the_start() -> None:
     engine = AsyncEngine(EngineConfig(model="fake"))
     assert (engine.is_ready, engine.is_live) == (False, True)

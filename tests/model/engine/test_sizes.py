@@ -100,6 +100,14 @@ def test_a_gpu_that_is_not_there_is_refused() -> None:
     assert resolve_device(config_of(), Reasons()) == CPU
 
 
+def test_a_gpu_beyond_those_that_are_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert resolve_device(config_of(device="cuda:1"), Reasons()) == torch.device("cuda:1")
+    with pytest.raises(ModelLoadError, match=r"device cuda:9 .* the last .* is cuda:1"):
+        resolve_device(config_of(device="cuda:9"), Reasons())
+
+
 def dtype_of(own: torch.dtype, hidden: int = 576, **asked: str) -> tuple[torch.dtype, str]:
     reasons = Reasons()
     model = llama(hidden_size=hidden, num_hidden_layers=30, dtype=own)
@@ -141,6 +149,9 @@ def test_threads_can_be_set() -> None:
     [
         ("model", ""),
         ("device", "tpu"),
+        ("device", "auto:1"),
+        ("device", "cpu:x"),
+        ("device", "cuda:"),
         ("dtype", "int8"),
         ("kernels", "fancy"),
         ("block_size", 0),
