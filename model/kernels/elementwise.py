@@ -98,14 +98,17 @@ def round_rows(x: Floats, levels: np.int32, whole: Bytes, scales: Floats) -> Non
 
 @njit(parallel=True, **OPTIONS)
 def round_to_bfloat16(x: Floats, halves: Halves) -> None:
-    """x (T, width) → the upper halves of the nearest bfloat16 in halves (T, at least width)."""
+    """x (T, width) → the upper halves of the nearest bfloat16 in halves (T, at least width), and
+    NaN for NaN."""
     bits = x.view(np.uint32)
     for row in prange(x.shape[0]):
         for d in range(x.shape[1]):
             word = bits[row, d]
+            nearest = word + np.uint32(0x7FFF) + ((word >> np.uint32(16)) & np.uint32(1))
+            # What is added to the lower half of NaN may carry over into infinity or zero.
+            is_nan = (word & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000)
             halves[row, d] = np.uint16(
-                (word + np.uint32(0x7FFF) + ((word >> np.uint32(16)) & np.uint32(1)))
-                >> np.uint32(16)
+                (word | np.uint32(0x400000) if is_nan else nearest) >> np.uint32(16)
             )
         halves[row, x.shape[1] :] = 0
 

@@ -5,11 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from model.engine.linear import Numbers, PackedLinear
-from model.kernels import pool
+from model.kernels import elementwise, pool
 from model.kernels.products import BFLOAT16, FLOAT32, INT8, LEVELS, WIDENED
 
 SIZES = [(1, 1), (7, 5), (64, 48), (100, 40), (33, 130), (3200, 17)]
@@ -105,6 +106,18 @@ def test_int8_passes_on_that_a_row_has_no_usable_numbers() -> None:
     got = packed(x)
     assert got[1].isnan().all()
     assert torch.isfinite(got[[0, 2]]).all()
+
+
+def test_bfloat16_rounds_as_torch_does_and_keeps_what_is_not_a_number() -> None:
+    """NaN of either sign, and with all bits or only the lowest set: those that adding spoils."""
+    special = [0x7FFFFFFF, 0xFFFFFFFF, 0x7F800001, 0xFF800001, 0x7FC00000, 0x7F800000, 0xFF800000]
+    x = normal(2, 70)
+    x[0, : len(special)] = torch.from_numpy(np.array(special, np.uint32).view(np.float32))
+    halves = np.empty((2, 72), np.uint16)
+    elementwise.round_to_bfloat16(x.numpy(), halves)
+    got = torch.from_numpy(halves.view(np.int16)).view(torch.bfloat16)
+    torch.testing.assert_close(got[:, :70], x.bfloat16(), rtol=0, atol=0, equal_nan=True)
+    assert not halves[:, 70:].any()
 
 
 @pytest.mark.parametrize("numbers", list(Numbers))
