@@ -11,6 +11,7 @@ end tokens before min_tokens; then temperature, top-k, top-p, min-p. Engine thre
 from collections import Counter
 from collections.abc import Sequence
 from itertools import chain
+from math import isfinite
 from typing import Protocol
 
 import numpy as np
@@ -27,15 +28,18 @@ class Picker(Protocol):
     """What is done to all numbers of many rows. Two forms of it give the same tokens, but for sums
     that fall on an edge."""
 
-    def likeliest(self, logits: Tensor) -> tuple[Tensor, list[bool]]:
-        """logits (R, vocabulary) → each row's likeliest token (R,), the first of equal ones, and
-        whether its number is finite and none of the row is NaN."""
+    def likeliest(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """logits (R, vocabulary) → each row's likeliest token, the first of equal ones, and that
+        one's number, NaN if there is one in the row. Both (R,)."""
 
     def penalise(self, logits: Tensor, rows: list[int], requests: Sequence[Request]) -> None:
         """Changes these rows of logits (R, vocabulary) in place, by their requests' penalties."""
 
-    def draw(self, logits: Tensor, rows: list[int], requests: Sequence[Request]) -> Tensor:
-        """logits (R, vocabulary), the rows that draw and their requests → tokens (rows,)."""
+    def draw(
+        self, logits: Tensor, tops: Tensor, rows: list[int], requests: Sequence[Request]
+    ) -> Tensor:
+        """logits (R, vocabulary) and the numbers of their likeliest (R,), the rows that draw and
+        their requests → tokens (rows,)."""
 
 
 def sample(
@@ -44,14 +48,15 @@ def sample(
     """logits (rows, vocabulary), which may change; a row without usable numbers fails alone."""
     picker = picker or PlainPicker()
     logits = logits.float()
-    token_ids, usable = picker.likeliest(logits)
+    token_ids, tops = picker.likeliest(logits)
+    usable = list(map(isfinite, tops.tolist()))
     logprobs = _logprobs(logits, requests)
     if _adjust(logits, requests, picker):
-        token_ids, still_usable = picker.likeliest(logits)
-        usable = [a and b for a, b in zip(usable, still_usable, strict=True)]
+        token_ids, tops = picker.likeliest(logits)
+        usable = [ok and isfinite(top) for ok, top in zip(usable, tops.tolist(), strict=True)]
     rows = [i for i, r in enumerate(requests) if usable[i] and not r.params.greedy]
     if rows:
-        token_ids[rows] = picker.draw(logits, rows, [requests[i] for i in rows])
+        token_ids[rows] = picker.draw(logits, tops, rows, [requests[i] for i in rows])
     return [
         _result(row, token_id, ok, logprobs.get(row))
         for row, (token_id, ok) in enumerate(zip(token_ids.tolist(), usable, strict=True))
@@ -123,16 +128,17 @@ def _bans_end(request: Request) -> bool:
 class PlainPicker:
     """With torch's own operations, on any device: the reference."""
 
-    def likeliest(self, logits: Tensor) -> tuple[Tensor, list[bool]]:
+    def likeliest(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         token_ids = logits.argmax(dim=-1)
-        usable: list[bool] = torch.isfinite(logits.gather(1, token_ids[:, None])[:, 0]).tolist()
-        return token_ids, usable
+        return token_ids, logits.gather(1, token_ids[:, None])[:, 0]
 
     def penalise(self, logits: Tensor, rows: list[int], requests: Sequence[Request]) -> None:
         for row, request in zip(rows, requests, strict=True):
             _penalise(logits[row], request)
 
-    def draw(self, logits: Tensor, rows: list[int], requests: Sequence[Request]) -> Tensor:
+    def draw(
+        self, logits: Tensor, tops: Tensor, rows: list[int], requests: Sequence[Request]
+    ) -> Tensor:
         return draw_sorted(logits, rows, requests)
 
 
@@ -193,13 +199,12 @@ class CompiledPicker:
         self._kernels = sampling
         self._bins = np.empty((0, 0), np.int16)
         self._times = np.zeros(0, np.int64)
-        self._tops = np.empty(0, np.float32)
         sampling.compile_now()
 
-    def likeliest(self, logits: Tensor) -> tuple[Tensor, list[bool]]:
-        tokens, self._tops = np.empty(len(logits), np.int64), np.empty(len(logits), np.float32)
-        self._kernels.likeliest(logits.numpy(), tokens, self._tops)
-        return torch.from_numpy(tokens), np.isfinite(self._tops).tolist()
+    def likeliest(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        tokens, tops = np.empty(len(logits), np.int64), np.empty(len(logits), np.float32)
+        self._kernels.likeliest(logits.numpy(), tokens, tops)
+        return torch.from_numpy(tokens), torch.from_numpy(tops)
 
     def penalise(self, logits: Tensor, rows: list[int], requests: Sequence[Request]) -> None:
         if len(self._times) != logits.shape[-1]:
@@ -220,8 +225,9 @@ class CompiledPicker:
             self._times,
         )
 
-    def draw(self, logits: Tensor, rows: list[int], requests: Sequence[Request]) -> Tensor:
-        """After `likeliest` of the same numbers."""
+    def draw(
+        self, logits: Tensor, tops: Tensor, rows: list[int], requests: Sequence[Request]
+    ) -> Tensor:
         count, vocabulary = len(rows), logits.shape[-1]
         if self._bins.shape[0] < count or self._bins.shape[1] != vocabulary:
             self._bins = np.empty((count, vocabulary), np.int16)
@@ -231,7 +237,7 @@ class CompiledPicker:
             logits.numpy(),
             self._bins,
             np.array(rows, np.int64),
-            self._tops[rows],
+            tops.numpy()[rows],
             np.array([p.temperature for p in params], np.float64),
             np.array([p.top_k for p in params], np.int64),
             np.array([p.top_p for p in params], np.float64),

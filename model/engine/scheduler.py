@@ -63,10 +63,6 @@ class Scheduler:
         self.running: deque[Request] = deque()
         self.num_preemptions = 0
 
-    @property
-    def has_requests(self) -> bool:
-        return bool(self.waiting or self.running)
-
     def add(self, request: Request) -> None:
         self.waiting.append(request)
 

@@ -122,14 +122,6 @@ def largest(x: Floats, begin: int, count: int, least: np.float32) -> np.float32:
 
 
 @njit(inline="always", **OPTIONS)
-def largest_of(x: Floats) -> np.float32:
-    rank = _rank(x[0])
-    for t in range(1, x.shape[0]):
-        rank = max(rank, _rank(x[t]))
-    return _of_rank(rank)  # type: ignore[no-any-return]
-
-
-@njit(inline="always", **OPTIONS)
 def largest_magnitude(x: Floats) -> np.float32:
     rank = np.int32(0)
     for t in range(x.shape[0]):

@@ -182,7 +182,8 @@ class Harness:
 
     def assert_nothing_left(self) -> None:
         assert self.blocks.num_used == 0
-        assert not self.scheduler.has_requests
+        assert not self.scheduler.waiting
+        assert not self.scheduler.running
         assert not self.engine.has_requests
         assert self.admission.num_queued_requests == 0
         assert self.admission.num_queued_tokens == 0
