@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 from model.kernels import cache
 
@@ -25,11 +26,11 @@ def begin() -> None:
         return
     with contextlib.suppress(OSError):
         where = cache.folder()
+        cache.use(where)
         if not cache.mark(where).exists():
-            environment = {**os.environ, "NUMBA_CACHE_DIR": str(where)}
-            command = [sys.executable, "-m", "model.kernels.ahead"]
+            command = [sys.executable, "-m", "model.kernels.ahead", str(where)]
             _process = subprocess.Popen(  # noqa: S603  # this very program
-                command, env=environment, stderr=subprocess.DEVNULL
+                command, stderr=subprocess.DEVNULL
             )
             # Nobody waits for it where no kernels are wanted, and a process of one's own that has
             # ended stays in the table until somebody does.
@@ -63,16 +64,16 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def main() -> None:
+def main(where: Path) -> None:
+    cache.use(where)
     # The largest first: the other process may be done before.
     from model.kernels import elementwise, sampling
 
     sampling.compile_now()
     elementwise.compile_now()
-    where = cache.folder()
     where.mkdir(parents=True, exist_ok=True)
     cache.mark(where).touch()
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else cache.folder())

@@ -12,23 +12,33 @@ from pathlib import Path
 
 _HERE = Path(__file__).parent
 _BUILT = _HERE.parents[1] / "kernels"
-"""What the build of an image has compiled."""
+"""Where the build of an image has put what it has compiled: its NUMBA_CACHE_DIR."""
+_chosen: Path | None = None
+
+
+def use(place: Path) -> None:
+    """From now on, in this process: one that has begun to compile says so to another."""
+    global _chosen
+    _chosen = place
 
 
 def folder() -> Path:
     """Numba knows a compiled function by the time of its own file, so what others put into it is in
     the name; and it cannot cache where it cannot write."""
-    if named := os.environ.get("NUMBA_CACHE_DIR"):
-        return Path(named)
+    if _chosen is not None:
+        return _chosen
     version = _version()
+    name = f"kernels-{version}"
+    if named := os.environ.get("NUMBA_CACHE_DIR"):
+        return Path(named) / name
     if os.access(_HERE, os.W_OK):
-        return _HERE / "__pycache__" / f"kernels-{version}"
+        return _HERE / "__pycache__" / name
     place = Path(tempfile.gettempdir()) / f"qna-kernels-{os.getuid()}-{version}"
     if not place.exists():
         # Filled under another name: a second process must not see half of it.
         filling = Path(tempfile.mkdtemp(prefix="qna-kernels-"))
-        if _BUILT.is_dir():
-            shutil.copytree(_BUILT, filling, dirs_exist_ok=True)
+        if (built := _BUILT / name).is_dir():
+            shutil.copytree(built, filling, dirs_exist_ok=True)
         try:
             filling.rename(place)
         except OSError:  # the other process was faster

@@ -21,8 +21,7 @@ from model.kernels import cache
 
 Floats = NDArray[np.float32]
 
-if not config.CACHE_DIR:
-    config.CACHE_DIR = str(cache.folder())
+config.CACHE_DIR = str(cache.folder())
 
 OPTIONS: dict[str, Any] = {
     "fastmath": {"contract", "reassoc", "nsz", "arcp"},

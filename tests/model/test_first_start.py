@@ -43,11 +43,16 @@ def compiled_by_a_start(folder: Path) -> list[str]:
     return done.stdout.split()
 
 
-def test_a_second_process_compiles_what_every_model_needs(tmp_path: Path) -> None:
+def test_a_second_process_compiles_what_every_model_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What depends on the model is left to the first, and a second start compiles nothing."""
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(cache, "_chosen", None)
     halves = ["into_attention", "out_of_attention"]
     assert compiled_by_a_start(tmp_path) == ["attend", *halves, "product"]
-    assert cache.mark(tmp_path).exists()
+    assert cache.mark(cache.folder()).exists()
+    assert list(tmp_path.iterdir()) == [cache.folder()]
     assert compiled_by_a_start(tmp_path) == []
 
 
@@ -79,11 +84,43 @@ def test_a_system_that_does_not_say_which_cores_are_ours_is_asked_how_many_there
     assert ahead._process is None
 
 
-def test_the_cache_is_a_folder_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the code cannot be written to, as in an image: a folder that all can write to."""
+def in_an_image(tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "_chosen", None)
     monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
     monkeypatch.setattr(os, "access", lambda *_: False)
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp))
+
+
+def test_a_named_folder_keeps_each_version_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Numba would not see that what a function has inlined from another file is of another one."""
+    monkeypatch.setattr(cache, "_chosen", None)
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    before = cache.folder()
+    monkeypatch.setattr(cache, "_version", lambda: "another")
+    assert before.parent == cache.folder().parent == tmp_path
+    assert before != cache.folder()
+
+
+def test_an_image_takes_what_its_build_has_compiled_and_nothing_older(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built, temporary = tmp_path / "built", tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setattr(cache, "_chosen", None)
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(built))
+    for place, name in ((cache.folder(), "fresh"), (built / "kernels-older", "stale")):
+        place.mkdir(parents=True)
+        (place / name).touch()
+    in_an_image(temporary, monkeypatch)
+    monkeypatch.setattr(cache, "_BUILT", built)
+    assert [path.name for path in cache.folder().iterdir()] == ["fresh"]
+
+
+def test_the_cache_is_a_folder_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the code cannot be written to, as in an image: a folder that all can write to."""
+    in_an_image(tmp_path, monkeypatch)
     place = cache.folder()
     assert (cache.folder(), place.parent) == (place, tmp_path)
     assert list(tmp_path.iterdir()) == [place]
