@@ -72,10 +72,12 @@ def build_engine(config: EngineConfig, on_progress: Callable[[str], None]) -> En
     step_s = tested.seconds_per_token * config.max_num_batched_tokens
     reasons.note("kernels", f"{backend.form}; {tested.seen}; {reason}")
     vocabulary = model.get_input_embeddings().num_embeddings
+    step_bytes = step_memory(
+        config, model_config, device, vocabulary, backend.picker.bytes_per_logit
+    )
     num_blocks, max_model_len = resolve_kv_blocks(
-        config, shapes, max_model_len, device, reasons,
-        step_bytes=step_memory(config, model_config, vocabulary),
-    )  # fmt: skip
+        config, shapes, max_model_len, device, reasons, step_bytes=step_bytes
+    )
     try:
         cache = KVCache(shapes, num_blocks, config.block_size, device)
     except RuntimeError as error:  # torch says "out of memory" in several ways

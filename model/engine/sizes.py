@@ -179,28 +179,39 @@ def resolve_kv_blocks(
     return num_blocks, tokens
 
 
-def step_memory(config: EngineConfig, model_config: PretrainedConfig, vocabulary: int) -> int:
-    """Bytes that a step takes at most on a CPU, generously: what lies between its layers, and
-    logits with what the sampler makes of them."""
+def step_memory(
+    config: EngineConfig,
+    model_config: PretrainedConfig,
+    device: torch.device,
+    vocabulary: int,
+    bytes_per_logit: int,
+) -> int:
+    """Bytes that a step takes at most, generously, beyond what is measured: logits with what the
+    sampler makes of them, and on a CPU what lies between the layers."""
+    logits = config.max_num_seqs * vocabulary * bytes_per_logit
+    if device.type == "cuda":
+        return logits
     text = model_config.get_text_config()
     hidden = getattr(text, "hidden_size", None) or 0
     inner = getattr(text, "intermediate_size", None)
     inner = inner if isinstance(inner, int) else 4 * hidden
     activations = config.max_num_batched_tokens * (8 * hidden + 4 * inner)
-    return 4 * (activations + 6 * config.max_num_seqs * vocabulary)
+    return 4 * activations + logits
 
 
 def _kv_budget(config: EngineConfig, device: torch.device, step_bytes: int) -> tuple[int, str]:
     if config.kv_cache_memory is not None:
         return config.kv_cache_memory, "kv_cache_memory as configured"
     if device.type == "cuda":
-        # The probe has just run a full step: what it took at its peak stays free for the others.
+        # The probe has just run a full step, but for one row of logits: what it took at its peak
+        # stays free for the others.
         peak = torch.cuda.max_memory_allocated(device) - torch.cuda.memory_allocated(device)
         torch.cuda.empty_cache()
         free = torch.cuda.mem_get_info(device)[0]
-        return max(int(free * GPU_KV_SHARE) - peak, 0), (
+        step = peak + step_bytes
+        return max(int(free * GPU_KV_SHARE) - step, 0), (
             f"{GPU_KV_SHARE:.0%} of the {_mib(free)} free on the GPU"
-            f" less the {_mib(peak)} that a step takes"
+            f" less the {_mib(step)} that a step takes"
         )
     memory = available_memory()
     reserve = SERVER_RESERVE + step_bytes

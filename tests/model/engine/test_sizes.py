@@ -14,6 +14,7 @@ from model.engine.sizes import (
     resolve_model_len,
     resolve_queued_tokens,
     resolve_threads,
+    step_memory,
 )
 from model.kernels import products
 
@@ -86,6 +87,29 @@ def test_the_cache_takes_half_of_the_memory_that_is_left() -> None:
     blocks, _ = resolve_kv_blocks(config_of(max_num_seqs=1), SHAPES, 64, CPU, reasons)
     assert blocks == 4
     assert "1 requests of 64 tokens" in reasons.by_name["num_kv_blocks"]
+
+
+def test_a_step_takes_what_its_picker_does_for_each_logit_and_on_a_cpu_the_layers_too() -> None:
+    config = config_of(max_num_seqs=3, max_num_batched_tokens=5)
+    model = llama(hidden_size=64, intermediate_size=20)
+    logits = 3 * 1000 * 7
+    assert step_memory(config, model, torch.device("cuda"), 1000, 7) == logits
+    assert step_memory(config, model, CPU, 1000, 7) == logits + 4 * 5 * (8 * 64 + 4 * 20)
+
+
+def test_a_gpus_cache_leaves_room_for_the_probes_peak_and_for_the_sampler(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda _: 300_000)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 100_000)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (1_000_000, 2_000_000))
+    block = 512 * 16
+    gpu, config = torch.device("cuda"), config_of(max_model_len=64)
+    without, _ = resolve_kv_blocks(config, SHAPES, 64, gpu, Reasons())
+    assert without == (900_000 - 200_000) // block
+    with_sampler, _ = resolve_kv_blocks(config, SHAPES, 64, gpu, Reasons(), 100_000)
+    assert with_sampler == (900_000 - 200_000 - 100_000) // block
 
 
 def test_the_queue_holds_four_caches_by_default() -> None:
