@@ -13,7 +13,7 @@ from model.engine.attention import (
     PlainAttention,
     StepBatch,
 )
-from model.engine.backends import form_of, plain
+from model.engine.backends import Backend, form_of, plain
 from model.engine.kv_cache import LayerShape
 from model.engine.self_test import probe, self_test
 from tests.model.engine.tiny_models import make_model
@@ -93,6 +93,25 @@ def test_an_attention_that_is_wrong_is_seen(family: str, attention: type[PlainAt
         form = form_of("plain", torch.float32, 16)
         deaf = replace(form, make=lambda m: replace(plain(m), attention=attention))
         self_test(model, probe(model), deaf, 128)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_fault_in_steps_of_few_tokens_alone_is_seen(dtype: torch.dtype) -> None:
+    """Though rounded numbers excuse single tokens."""
+    model = paged("llama").to(dtype)
+
+    def faulty(served: PreTrainedModel) -> Backend:
+        right = plain(served)
+
+        def compute(tokens: Tensor, *rest: Any) -> Tensor:
+            logits = right.compute(tokens, *rest)
+            return -logits if len(tokens) <= 4 else logits
+
+        return replace(right, compute=compute)
+
+    form = replace(form_of("plain", dtype, 16), make=faulty)
+    with pytest.raises(UnsupportedModel, match="logits differ"):
+        self_test(model, probe(model), form, 128)
 
 
 @pytest.mark.parametrize(
