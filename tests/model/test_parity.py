@@ -1,17 +1,20 @@
 """The engine's tokens are those of transformers' own `generate`, whatever happens around them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from model.engine import EngineConfig, SamplingParams
+from model.engine import EngineConfig, SamplingParams, threads
 from model.engine.admission import new_request
 from model.engine.build import assemble, build_engine
+from model.engine.config import QUANTIZATIONS
 from model.engine.engine import Engine
+from model.kernels import pool
 from tests.model.engine.tiny_models import FAMILIES, VOCABULARY, save_model
 
 NEW_TOKENS = 12
@@ -32,12 +35,14 @@ class Served:
     expected: list[list[int]]
 
 
-def serve(folder: Path) -> Served:
+def build(folder: Path, **changed: Any) -> Engine:
     # One thread: on models this small a second one only waits for the first.
-    config = EngineConfig(
-        model=str(folder), device="cpu", block_size=BLOCK_SIZE, max_num_seqs=8, threads=1
-    )
-    engine = build_engine(config, lambda message: None)
+    values = {"device": "cpu", "block_size": BLOCK_SIZE, "max_num_seqs": 8, "threads": 1, **changed}
+    return build_engine(EngineConfig(model=str(folder), **values), lambda message: None)
+
+
+def serve(folder: Path) -> Served:
+    engine = build(folder)
     model = AutoModelForCausalLM.from_pretrained(folder)
     return Served(engine, [generate(model, prompt) for prompt in PROMPTS])
 
@@ -132,6 +137,28 @@ def test_tokens_equal_generate_behind_cached_prefixes_after_preemption(llama: Se
     assert engine.stats().prefix_cache_hits_total > before.prefix_cache_hits_total > 0
 
 
+@pytest.fixture
+def two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """In every step, though a model this small is not worth it."""
+    monkeypatch.setattr(threads, "SMALL_STEP", 0)
+    before = torch.get_num_threads()
+    yield 2
+    torch.set_num_threads(before)
+    pool.set_threads(before)
+
+
+def test_two_threads_with_the_fast_kernels_give_the_references_tokens(
+    two_threads: int, tmp_path: Path
+) -> None:
+    folder = save_model(tmp_path, "llama")
+    by_kernels = {}
+    for kernels in ("plain", "fast"):
+        built = build(folder, kernels=kernels, threads=two_threads)
+        engine = assemble(built.runner, replace(built.info, max_num_batched_tokens=9))
+        by_kernels[kernels] = run(engine, PROMPTS, greedy(len(PROMPTS)), every=3)
+    assert by_kernels["fast"] == by_kernels["plain"]
+
+
 def test_a_short_window_changes_the_tokens(tmp_path: Path) -> None:
     """Or the families with windows would prove nothing about windows."""
     windowed = serve(save_model(tmp_path / "windowed", "mistral"))
@@ -154,10 +181,14 @@ def sampled(count: int) -> list[SamplingParams]:
     ]
 
 
-def test_seeded_tokens_do_not_depend_on_batch_chunks_cache_or_preemption(llama: Served) -> None:
+@pytest.mark.parametrize("quantize", QUANTIZATIONS)
+def test_seeded_tokens_do_not_depend_on_batch_chunks_cache_or_preemption(
+    tmp_path: Path, quantize: str
+) -> None:
     count = len(PROMPTS)
     params = sampled(count)
-    runner, info = llama.engine.runner, llama.engine.info
+    engine = build(save_model(tmp_path, "llama"), quantize=quantize)
+    runner, info = engine.runner, engine.info
     alone = [
         run(assemble(runner, info), [PROMPTS[i]], [params[i]], every=1)[0] for i in range(count)
     ]
