@@ -156,7 +156,7 @@ class Engine:
         return excess > 0 and self._scheduler.block_manager.num_cached_tokens(request) < excess
 
     def _measure(self, batch: Batch, seconds: float) -> None:
-        if self._scheduler.pace is not None and seconds > 0:
+        if seconds > 0:
             decodes = batch.num_decodes
             self._scheduler.pace.observe(decodes, batch.num_tokens - decodes, seconds)
         # Only a full step shows the speed of a prefill: smaller ones are slower for each token.

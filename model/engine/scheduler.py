@@ -52,9 +52,8 @@ class Scheduler:
         *,
         max_num_seqs: int,
         max_num_batched_tokens: int,
-        pace: Pace | None = None,
+        pace: Pace,
     ) -> None:
-        """Without a `pace`, chunks take all of the budget that is left."""
         self.block_manager = block_manager
         self.pace = pace
         self.max_num_seqs = max_num_seqs
@@ -104,8 +103,6 @@ class Scheduler:
         return Batch(tuple(scheduled))
 
     def _prefill_budget(self, decodes: int) -> int:
-        if self.pace is None:
-            return self.max_num_batched_tokens
         coming = min(len(self.waiting), self.max_num_seqs - len(self.running))
         tokens = self.pace.prefill_tokens(decodes, coming + sum(map(_in_prefill, self.running)))
         return self.max_num_batched_tokens if tokens is None else tokens

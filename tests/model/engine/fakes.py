@@ -13,6 +13,7 @@ from model.engine.block_manager import BlockManager
 from model.engine.config import EngineInfo
 from model.engine.engine import Engine
 from model.engine.errors import EngineError, StepFailed
+from model.engine.pace import Pace
 from model.engine.request import Request, RequestOutput, SampledToken
 from model.engine.sampling_params import SamplingParams
 from model.engine.scheduler import Batch, Scheduler
@@ -126,6 +127,7 @@ class Harness:
             self.blocks,
             max_num_seqs=self.info.max_num_seqs,
             max_num_batched_tokens=self.info.max_num_batched_tokens,
+            pace=Pace(),
         )
         self.admission = Admission(
             max_queued_requests=self.info.max_queued_requests,

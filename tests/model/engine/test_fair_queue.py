@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from model.engine import SamplingParams
 from model.engine.block_manager import BlockManager
+from model.engine.pace import Pace
 from model.engine.request import FinishReason, Request
 from model.engine.scheduler import Scheduler
 
@@ -27,7 +28,7 @@ def request(tenant: str | None, prompt: int = 10, new: int = 10) -> Request:
 
 def scheduler(running: int = 2) -> Scheduler:
     blocks = BlockManager(1000, 4, prefix_cache=False)
-    return Scheduler(blocks, max_num_seqs=running, max_num_batched_tokens=64)
+    return Scheduler(blocks, max_num_seqs=running, max_num_batched_tokens=64, pace=Pace())
 
 
 def step(made: Scheduler) -> list[Request]:

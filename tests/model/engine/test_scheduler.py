@@ -1,6 +1,7 @@
 from model.engine import FinishReason, SamplingParams
 from model.engine.block_manager import BlockManager
 from model.engine.errors import StepFailed
+from model.engine.pace import Pace
 from model.engine.request import Request, RequestStatus
 from model.engine.scheduler import Batch, Scheduler
 
@@ -9,7 +10,7 @@ def make_scheduler(
     *, num_blocks: int = 100, block_size: int = 4, max_num_seqs: int = 8, budget: int = 16
 ) -> Scheduler:
     blocks = BlockManager(num_blocks, block_size)
-    return Scheduler(blocks, max_num_seqs=max_num_seqs, max_num_batched_tokens=budget)
+    return Scheduler(blocks, max_num_seqs=max_num_seqs, max_num_batched_tokens=budget, pace=Pace())
 
 
 def add(scheduler: Scheduler, request_id: str, prompt_len: int) -> Request:

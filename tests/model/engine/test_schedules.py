@@ -15,6 +15,7 @@ import pytest
 
 from model.engine import FinishReason, SamplingParams
 from model.engine.errors import EngineError, StepFailed
+from model.engine.pace import LEAST_CHUNK
 from model.engine.request import Request, SampledToken
 from model.engine.scheduler import Batch
 from tests.model.engine.fakes import VOCABULARY, Clock, Harness, make_info
@@ -24,6 +25,8 @@ PARTS = 10
 BLOCK = 2
 LAST_ARRIVAL = 8
 START = 1
+STEP_S, TOKEN_S = 0.02, 0.2
+"""Of a step, and of each token of a prompt: slow enough for the pace to hold prompts back."""
 
 Key = tuple[int, int, str | None]
 """A hash of the token and all before it, its position, the salt of who wrote it."""
@@ -68,18 +71,25 @@ class Plan:
 class SimulatedRunner:
     """Computes keys from the keys before them, read through the request's blocks."""
 
-    def __init__(self, clock: Clock, poisoned: dict[str, int], failing: set[int]) -> None:
+    def __init__(
+        self, clock: Clock, poisoned: dict[str, int], failing: set[int], budget: int
+    ) -> None:
         self._clock = clock
+        self._budget = budget
         self._poisoned = poisoned
         self._failing = failing
         self._steps = 0
         self._slots: dict[int, Key | None] = {}
         self.batches: list[Batch] = []
+        self.held_back = 0
+        """Steps with room left for a prompt that was not given it."""
 
     def run(self, batch: Batch) -> Sequence[SampledToken | EngineError]:
         self._steps += 1
-        self._clock.now += 1
+        prefill_tokens = batch.num_tokens - batch.num_decodes
+        self._clock.now += STEP_S + TOKEN_S * prefill_tokens
         self.batches.append(batch)
+        self.held_back += self._leaves_some_out(batch)
         written: set[int] = set()
         for s in batch.scheduled:
             written |= self._write(s.request, s.num_tokens)
@@ -88,6 +98,10 @@ class SimulatedRunner:
             self._slots |= dict.fromkeys(written)
             raise RuntimeError("out of memory")
         return [self._sample(s.request) for s in batch.scheduled if s.samples]
+
+    def _leaves_some_out(self, batch: Batch) -> bool:
+        whole = all(s.samples for s in batch.scheduled)
+        return not whole and batch.num_tokens < self._budget
 
     def _write(self, request: Request, num_tokens: int) -> set[int]:
         start = request.num_computed_tokens
@@ -129,11 +143,13 @@ def make_plans(random: Random) -> dict[str, Plan]:
     def maybe(share: float, low: int, high: int) -> int | None:
         return random.randint(low, high) if random.random() < share else None
 
+    burst = random.randint(0, LAST_ARRIVAL)
+
     def plan() -> Plan:
         prompt = random.choice(beginnings)[: random.randint(1, 8)]
         prompt += [random.randrange(3) for _ in range(random.randint(0, 4))]
         return Plan(
-            arrival=random.randint(0, LAST_ARRIVAL),
+            arrival=random.choice([random.randint(0, LAST_ARRIVAL), burst]),
             prompt=prompt,
             max_tokens=random.randint(1, 8),
             salt=random.choice([None, None, "a", "b"]),
@@ -151,24 +167,29 @@ class Played:
     plans: dict[str, Plan]
     failing: set[int]
     """Steps that fail half-way."""
+    held_back: int
 
 
 def play(seed: int) -> Played:
     random = Random(seed)
     plans = make_plans(random)
     max_num_seqs = random.randint(1, 6)
+    budget = random.choice([random.randint(max_num_seqs, 12), 40])
     harness = Harness(
         make_info(
             block_size=BLOCK,
-            num_blocks=random.choice([10, 10, 12, 16]),
+            num_blocks=random.choice([10, 10, 12, 16, 30, 30]),
             max_num_seqs=max_num_seqs,
-            budget=random.randint(max_num_seqs, 12),
+            budget=budget,
             prefix_cache=random.random() < 0.9,
         )
     )
+    # What it would learn in a longer run.
+    harness.scheduler.pace.observe(1, 0, STEP_S)
+    harness.scheduler.pace.observe(0, LEAST_CHUNK, LEAST_CHUNK * TOKEN_S)
     poisoned = {n: p.poisoned_from for n, p in plans.items() if p.poisoned_from is not None}
     failing = {random.randint(1, 20)} if random.random() < 0.2 else set[int]()
-    runner = SimulatedRunner(harness.clock, poisoned, failing)
+    runner = SimulatedRunner(harness.clock, poisoned, failing, budget)
     harness.engine.runner = runner
     start = harness.clock.now
     # The oldest request gets a token at least in every step, so that their sum is enough.
@@ -193,7 +214,7 @@ def play(seed: int) -> Played:
         assert batch.num_tokens <= harness.info.max_num_batched_tokens
         assert len(batch.scheduled) <= max_num_seqs
     harness.assert_nothing_left()
-    return Played(harness, plans, failing)
+    return Played(harness, plans, failing, runner.held_back)
 
 
 def check_blocks(harness: Harness) -> None:
@@ -242,7 +263,7 @@ def test_any_schedule_gives_the_tokens_of_a_request_served_alone(
     part: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     ends: Counter[FinishReason] = Counter()
-    preemptions = hits = 0
+    preemptions = hits = held_back = 0
     caplog.set_level(logging.CRITICAL, "model.engine")
     for number in range(SCHEDULES // PARTS):
         seed = part * SCHEDULES + number
@@ -254,6 +275,8 @@ def test_any_schedule_gives_the_tokens_of_a_request_served_alone(
         stats = played.harness.engine.stats()
         preemptions += stats.num_preemptions
         hits += stats.prefix_cache_hits_total
+        held_back += played.held_back
     assert all(ends[reason] > 20 for reason in FinishReason if reason is not FinishReason.STOP)
     assert preemptions > 100
     assert hits > 1000
+    assert held_back > 10
