@@ -167,28 +167,37 @@ def answer_tokens(max_tokens: int | None, answers: int = 1) -> int:
     return (DEFAULT_ANSWER if max_tokens is None else max_tokens) * answers
 
 
-def openai_tokens(body: Mapping[str, Any]) -> tuple[int, int]:
-    """Estimates of prompt and answer; a body that makes no sense is the model host's to refuse."""
-    prompt = _prompt_tokens(body.get("messages", body.get("prompt")))
-    most = next(
-        (
-            min(body[name], _MOST_TOKENS)
-            for name in ("max_completion_tokens", "max_tokens")
-            if type(body.get(name)) is int and body[name] > 0
-        ),
-        None,
-    )
+def chat_tokens(body: Mapping[str, Any]) -> tuple[int, int]:
+    """Estimates of prompt and answer of an OpenAI chat completion, from the fields that count for
+    it alone: the model host passes over others. A body that makes no sense is the host's to refuse.
+    """
+    most = _most_tokens(body, "max_completion_tokens", "max_tokens")
+    return _prompt_tokens(body.get("messages")), answer_tokens(most, _choices(body))
+
+
+def completion_tokens(body: Mapping[str, Any]) -> tuple[int, int]:
+    """The same of an OpenAI text completion, which may have several prompts."""
+    prompt = body.get("prompt")
+    prompts = len(prompt) if _is_list_of_prompts(prompt) else 1
+    most = _most_tokens(body, "max_tokens")
+    return _prompt_tokens(prompt), answer_tokens(most, _choices(body) * prompts)
+
+
+def _most_tokens(body: Mapping[str, Any], *names: str) -> int | None:
+    given = (body[name] for name in names if type(body.get(name)) is int and body[name] > 0)
+    return next((min(most, _MOST_TOKENS) for most in given), None)
+
+
+def _choices(body: Mapping[str, Any]) -> int:
     count = body.get("n")
-    answers = count if type(count) is int and 1 <= count <= _MOST_CHOICES else 1
-    prompts = len(body["prompt"]) if _is_list_of_prompts(body.get("prompt")) else 1
-    return prompt, answer_tokens(most, answers * prompts)
+    return count if type(count) is int and 1 <= count <= _MOST_CHOICES else 1
 
 
 _MOST_CHOICES = 128
 _MOST_TOKENS = 2**32
 
 
-def _is_list_of_prompts(prompt: object) -> bool:
+def _is_list_of_prompts(prompt: Any) -> bool:
     return isinstance(prompt, list) and bool(prompt) and not isinstance(prompt[0], int)
 
 

@@ -13,7 +13,7 @@ from api import logs
 from api.chat import Conversation
 from api.chat_stream import open_stream
 from api.context import Call, Charge, context_of
-from api.errors import ApiError, InternalError, InvalidRequest, RateLimited
+from api.errors import ApiError, InternalError, InvalidRequest, LimitsUnavailable, RateLimited
 from api.history import Once, StoredAnswer
 from api.idempotency import HEADER, Replay, once_of
 from api.meter import answer_tokens, text_tokens
@@ -137,13 +137,14 @@ async def _reserve_unless_stored(
     """The call with what is reserved for it. An answer that is there already is never refused."""
     try:
         return await _reserve(request, call, options, *texts)
-    except RateLimited as limited:
+    except (RateLimited, LimitsUnavailable) as refusal:
         if once is None:
             raise
         stored = await parts_of(request).store.find_answer(owner_of(request), once)
         if stored is None:
             raise
-        context_of(request.scope).headers = list(limited.rate_headers)
+        if isinstance(refusal, RateLimited):
+            context_of(request.scope).headers = list(refusal.rate_headers)
         return stored
 
 
@@ -193,7 +194,7 @@ async def chat_batch(request: Request) -> Response:
         parts.metrics.rejected.labels("in_flight").inc()
         raise parts.lifecycle.overloaded()
     try:
-        results = await _answer_all(request, parts, batch.chats)
+        results = await _answer_all(request, parts, batch.chats, slots + 1)
     finally:
         parts.lifecycle.release(slots)
     failures = [result for result in results if isinstance(result, _Failed)]
@@ -222,18 +223,23 @@ class _Failed:
 
 
 async def _answer_all(
-    request: Request, parts: Parts, items: list[Any]
+    request: Request, parts: Parts, items: list[Any], at_once: int
 ) -> list[dict[str, Any] | _Failed]:
-    """Questions of one chat follow each other in their order; different chats run side by side."""
+    """Questions of one chat follow each other in their order; different chats run side by side, as
+    many as there are slots for.
+    """
     ids = [_chat_id(item) for item in items]
     by_chat: dict[str, list[int]] = {}
     for index, chat_id in enumerate(ids):
         by_chat.setdefault(chat_id, []).append(index)
     results: list[dict[str, Any] | _Failed] = [{} for _ in items]
 
+    slots = asyncio.Semaphore(at_once)
+
     async def run(indexes: list[int]) -> None:
         for index in indexes:
-            results[index] = await _answer_one(request, parts, items[index], ids[index])
+            async with slots:
+                results[index] = await _answer_one(request, parts, items[index], ids[index])
 
     async with asyncio.TaskGroup() as group:
         for indexes in by_chat.values():
@@ -250,9 +256,11 @@ async def _answer_one(
         call = call_of(request, query.timeout_ms)
         call = await _reserve(request, call, query, query.system_prompt, query.user_prompt)
         charge = call.charge
-        return (await parts.chat.answer(query, call)).body
+        body = (await parts.chat.answer(query, call)).body
+        await _close(charge)
+        return body
     except ApiError as error:
-        return _failed(chat_id, charge, error)
+        return await _failed(chat_id, charge, error)
     except Exception as error:  # noqa: BLE001  # its neighbours keep their answers, whatever it did
         logs.event(
             logger,
@@ -262,14 +270,21 @@ async def _answer_one(
             exception=type(error).__name__,
             frames=logs.frames_of(error),
         )
-        return _failed(chat_id, charge, InternalError())
+        return await _failed(chat_id, charge, InternalError())
 
 
-def _failed(chat_id: str, charge: Charge | None, error: ApiError) -> _Failed:
+async def _failed(chat_id: str, charge: Charge | None, error: ApiError) -> _Failed:
     if charge is not None:
         # The others still run, and the client may leave before they have ended.
         charge.failed()
+    await _close(charge)
     return _Failed(chat_id, error)
+
+
+async def _close(charge: Charge | None) -> None:
+    """What an item has reserved is for the next ones, which would be refused for it."""
+    if charge is not None:
+        await charge.close()
 
 
 def _chat_id(item: object) -> str:

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import re
-from collections.abc import Set
+from collections.abc import Callable, Set
 from typing import Any
 
 import orjson
@@ -14,7 +14,7 @@ from starlette.responses import Response
 from api.context import Call, context_of
 from api.errors import ApiError, InvalidRequest, UpstreamError
 from api.keys.salt import cache_salt
-from api.meter import openai_tokens
+from api.meter import chat_tokens, completion_tokens
 from api.routes.common import POST_ERRORS, call_of, check_model, errors, json_answer, parts_of
 from api.sse import EVENT_SCHEMA, MEDIA_TYPE, EventStream, Write, parse
 from api.upstream import ANY, UpstreamEvents, UpstreamStream, Wanted, stream_error
@@ -66,7 +66,7 @@ def _answer(description: str, *, streams: bool = True) -> dict[str, Any]:
     summary="OpenAI chat completion (keeps no history)",
 )
 async def chat_completions(request: Request) -> Response:
-    return await _pass_on(request, "/openai/v1/chat/completions")
+    return await _pass_on(request, "/openai/v1/chat/completions", chat_tokens)
 
 
 @router.post(
@@ -79,7 +79,7 @@ async def chat_completions(request: Request) -> Response:
     summary="OpenAI text completion (keeps no history)",
 )
 async def completions(request: Request) -> Response:
-    return await _pass_on(request, "/openai/v1/completions")
+    return await _pass_on(request, "/openai/v1/completions", completion_tokens)
 
 
 @router.get(
@@ -107,7 +107,9 @@ async def model(request: Request, model: str) -> Response:
     return json_answer(await parts_of(request).models.find(model, call))
 
 
-async def _pass_on(request: Request, path: str) -> Response:
+async def _pass_on(
+    request: Request, path: str, tokens_of: Callable[[dict[str, Any]], tuple[int, int]]
+) -> Response:
     body = await request.body()
     asked = parse_json(body)
     if not isinstance(asked, dict):
@@ -115,16 +117,18 @@ async def _pass_on(request: Request, path: str) -> Response:
     call = call_of(request)
     model = check_model(request, call.caller, asked.get("model"))
     context = context_of(request.scope)
-    call = await parts_of(request).meter.reserve(context, call, model, *openai_tokens(asked))
+    tokens = tokens_of(asked)
     own = asked.get("cache_salt")
     if call.caller.tenant and (own is None or isinstance(own, str)):
         # Whatever else it may be, the host refuses.
         asked["cache_salt"] = cache_salt(call.caller, own)
     hidden = _ask_for_usage(asked)
+    content = _written(asked)
+    call = await parts_of(request).meter.reserve(context, call, model, *tokens)
     if asked.get("stream") is True and call.charge is not None:
         call.charge.streams(None)
     upstream = await parts_of(request).host.stream(
-        path, call, orjson.dumps(asked), accept="*/*", wanted=_wanted(request, asked)
+        path, call, content, accept="*/*", wanted=_wanted(request, asked)
     )
     listed = parts_of(request).models.listed
     relay = Relay(upstream, call, listed=listed, hide_usage=hidden)
@@ -133,6 +137,16 @@ async def _pass_on(request: Request, path: str) -> Response:
         return await relay.whole()
     await relay.first()
     return EventStream(relay, upstream.headers)
+
+
+def _written(asked: dict[str, Any]) -> bytes:
+    """orjson reads deeper nesting than it writes."""
+    try:
+        return orjson.dumps(asked)
+    except orjson.JSONEncodeError:
+        raise InvalidRequest(
+            "The body is nested too deeply: at most 250 levels", code="invalid_json"
+        ) from None
 
 
 def _wanted(request: Request, asked: dict[str, Any]) -> Wanted:

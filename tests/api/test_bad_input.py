@@ -139,17 +139,31 @@ async def test_a_message_says_what_the_field_must_be(
         b"\xff",
         b'"\\ud800"',
         b"[" * 150_000,
+        b'{"messages": ' + b"[" * 2_000 + b"]" * 2_000 + b"}",
         b"9" * 1_000_000,
         b'{"a": NaN}',
         b"{'a': 1}",
     ],
-    ids=["empty", "cut", "utf8", "surrogate", "deep", "digits", "nan", "quotes"],
+    ids=["empty", "cut", "utf8", "surrogate", "deep", "closed", "digits", "nan", "quotes"],
 )
 async def test_bad_json_is_bad_json_on_every_route(shared_api: Api, path: str, raw: bytes) -> None:
     answer = await shared_api.client.post(
         path, content=raw, headers={"Content-Type": "application/json; charset=utf-8"}
     )
     assert (answer.status_code, error_of(answer)["code"]) == (400, "invalid_json")
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+async def test_what_is_read_but_cannot_be_passed_on_is_the_clients_error(
+    shared_api: Api, path: str
+) -> None:
+    """orjson reads some thousand levels and writes a quarter of that."""
+    raw = b'{"messages": [], "prompt": "q", "tools": ' + b"[" * 300 + b"]" * 300 + b"}"
+    headers = {"Content-Type": "application/json"}
+    answer = await shared_api.client.post(path, content=raw, headers=headers)
+    error = error_of(answer)
+    assert (answer.status_code, error["code"]) == (400, "invalid_json")
+    assert "nested too deeply" in error["message"]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """`POST /chat/batch`: answers in order, each item with its own error."""
 
+import asyncio
 from pathlib import Path
 
 import httpx
@@ -132,8 +133,6 @@ async def test_a_wrong_batch_is_named(shared_api: Api, body: object, code: str, 
 
 
 async def test_a_batch_counts_as_its_items(start_api: StartApi, host: StubHost) -> None:
-    import asyncio
-
     api = await start_api(max_in_flight=4)
     host.delay_s = 0.3
     chats = [item(str(n), "q") for n in range(3)]
@@ -145,3 +144,17 @@ async def test_a_batch_counts_as_its_items(start_api: StartApi, host: StubHost) 
     # One that is larger than the limit is answered when there is nothing else.
     assert len(await ask(api, *(item(str(n), "q") for n in range(6)))) == 6
     assert api.parts.lifecycle.slots_taken == 0
+
+
+async def test_a_batch_asks_for_no_more_at_once_than_it_has_slots(
+    start_api: StartApi, host: StubHost
+) -> None:
+    api = await start_api(max_in_flight=2)
+    host.delay_s = 0.1
+    asking = asyncio.create_task(ask(api, *(item(str(n), "q") for n in range(8))))
+    most = 0
+    while not asking.done():
+        most = max(most, host.running)
+        await asyncio.sleep(0.005)
+    assert all("response" in one for one in await asking)
+    assert most == 2

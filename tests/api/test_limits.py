@@ -12,6 +12,7 @@ import pytest
 
 from tests.api.conftest import Api, StartApi, error_of, eventually
 from tests.api.keyed import ADMIN, bearer, new_key, start_keyed
+from tests.api.redis_server import running_redis
 from tests.api.stub_host import StubHost, refuse
 
 pytestmark = pytest.mark.anyio
@@ -248,6 +249,52 @@ async def test_each_question_of_a_batch_counts(keyed: Api) -> None:
     answer = await keyed.client.post("/chat/batch", json={"chats": chats}, headers=bearer(key))
     codes = [item.get("error", {}).get("code") for item in answer.json()]
     assert sorted(codes, key=str) == [None, None, "rate_limit_exceeded"]
+
+
+async def test_a_question_of_a_batch_that_has_ended_leaves_room_for_the_next(
+    keyed: Api, host: StubHost
+) -> None:
+    key, _ = await new_key(keyed, limits={"max_concurrent": 1})
+    host.faults = [refuse(400, "invalid_value")]
+    chats = [{"chat_id": "one", "user_prompt": str(number)} for number in range(3)]
+    answer = await keyed.client.post("/chat/batch", json={"chats": chats}, headers=bearer(key))
+    codes = [item.get("error", {}).get("code") for item in answer.json()]
+    assert codes == ["invalid_value", None, None]
+
+
+async def test_a_repeated_request_is_answered_where_no_limit_can_be_asked(
+    start_api: StartApi,
+) -> None:
+    with running_redis() as (url, process):
+        api = await start_keyed(
+            start_api, limits_url=url, limits_timeout_s=1, limits_when_away="closed"
+        )
+        key, _ = await new_key(api, limits={"requests_per_minute": 9})
+        headers = bearer(key) | {"Idempotency-Key": "one"}
+        first = await api.client.post("/chat", json={"user_prompt": "q"}, headers=headers)
+        assert first.status_code == 200, first.text
+        process.kill()
+        process.wait()
+        assert error_of(await ask(api, key))["code"] == "limits_unavailable"
+        again = await api.client.post("/chat", json={"user_prompt": "q"}, headers=headers)
+        assert (again.status_code, again.json()) == (200, first.json())
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/completions", {"prompt": "q", "max_tokens": 500, "max_completion_tokens": 1}),
+        ("/v1/completions", {"prompt": "q " * 2000, "messages": "", "max_tokens": 1}),
+        ("/v1/completions", {"prompt": ["q", "q"], "max_tokens": 100}),
+        ("/v1/chat/completions", {"messages": OPENAI["messages"], "n": 2, "max_tokens": 100}),
+    ],
+)
+async def test_a_field_of_another_route_hides_no_tokens(
+    keyed: Api, path: str, body: dict[str, Any]
+) -> None:
+    key, _ = await new_key(keyed, limits={"tokens_per_minute": 150})
+    answer = await keyed.client.post(path, json=body | {"model": "qna-demo"}, headers=bearer(key))
+    assert (answer.status_code, error_of(answer)["limit_name"]) == (429, "tokens_per_minute")
 
 
 async def test_a_repeated_request_is_neither_refused_nor_charged(keyed: Api) -> None:
