@@ -289,7 +289,9 @@ class WrongHost(ApiError):
 
 
 class RateLimited(ApiError):
-    """A limit of the caller's key or tenant. `retry_after_s` is exact: then it fits."""
+    """A limit of the caller's key or tenant. `retry_after_s` is exact, then it fits, but for
+    `max_concurrent`, where it is a guess.
+    """
 
     status = 429
     code = "rate_limit_exceeded"

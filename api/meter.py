@@ -177,7 +177,7 @@ def chat_tokens(body: Mapping[str, Any]) -> tuple[int, int]:
 
 def completion_tokens(body: Mapping[str, Any]) -> tuple[int, int]:
     """The same of an OpenAI text completion, which may have several prompts."""
-    prompt = body.get("prompt")
+    prompt: Any = body.get("prompt")
     prompts = len(prompt) if _is_list_of_prompts(prompt) else 1
     most = _most_tokens(body, "max_tokens")
     return _prompt_tokens(prompt), answer_tokens(most, _choices(body) * prompts)

@@ -254,17 +254,20 @@ class Limiter:
 
 
 def _refusal(verdict: Verdict) -> RateLimited:
-    """The limit that lets the claim wait longest."""
+    """The limit that lets the claim wait longest. How long calls that run will take nobody knows,
+    so their number is told where nothing is too large to come again at all.
+    """
+    claims = zip(verdict.claims, verdict.states, strict=True)
+    claim, state = max(claims, key=lambda pair: pair[1].retry_s, default=(None, None))
+    never = state is not None and math.isinf(state.retry_s)
     for permit, running in zip(verdict.permits, verdict.running, strict=True):
-        if running >= permit.limit:
+        if running >= permit.limit and not never:
             return RateLimited(
                 "max_concurrent", permit.subject.split(":")[0], permit.limit, running, 1, 1.0,
                 _headers(verdict),
             )  # fmt: skip
-    claim, state = max(
-        zip(verdict.claims, verdict.states, strict=True), key=lambda pair: pair[1].retry_s
-    )
-    retry = None if math.isinf(state.retry_s) else state.retry_s
+    assert claim is not None and state is not None, "refused by no limit"
+    retry = None if never else state.retry_s
     kind = claim.subject.split(":")[0]
     return RateLimited(
         claim.name, kind, claim.limit, state.used, claim.cost, retry, _headers(verdict)

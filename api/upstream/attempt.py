@@ -28,6 +28,7 @@ from api.upstream.reply import (
     seconds_of,
 )
 from api.upstream.transport import (
+    NO_PLACE,
     TRANSPORT_ERRORS,
     failure_of,
     parsed,
@@ -115,10 +116,14 @@ class Attempts:
                 served_by = pool.name if self._name_models else None
                 kept = kept_headers(noted, served_by)
                 model = served_by or noted.get(SERVED_BY)
-                return Opened(response, stay, kept, noted.get("content-type", ""), model)
+                media_type = noted.get("content-type", "")
+                return Opened(response, stay, message.call, kept, media_type, model)
             await self._raise_refusal(response, message.call, stay)
         except AttemptFailed as failed:
-            if not failed.elsewhere:
+            if failed.reason == NO_PLACE:
+                stay.attempt.failed(failed.reason)
+                stay.end(whole=False)
+            elif not failed.elsewhere:
                 surely = failed.reason in ("draining", "not_ready", "frozen")
                 stay.failed(failed.reason, surely=surely)
             raise

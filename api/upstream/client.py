@@ -99,7 +99,7 @@ class ModelHost:
         opened = await self._open(Message(method, path, call, body, "application/json"), wanted)
         stay = opened.stay
         try:
-            content = await read(opened.response, call)
+            content = await read(opened.response, opened.call)
             stay.end(whole=True)
         except UpstreamError:
             stay.failed("broken_off")
@@ -120,7 +120,7 @@ class ModelHost:
         """An answer to be relayed; its status is known to be 200."""
         opened = await self._open(Message("POST", path, call, body, accept), wanted)
         idle_s = opened.stay.pool.spec.timeouts.idle_s or self._settings.stream_idle_timeout_s
-        return UpstreamStream(opened, call, idle_s)
+        return UpstreamStream(opened, idle_s)
 
     # ---- which model and address ----------------------------------------------------------------
 

@@ -67,6 +67,8 @@ class Opened:
 
     response: httpx.Response
     stay: Stay
+    call: Call
+    """With the deadline of the model that was asked, if that is sooner."""
     headers: dict[str, str]
     content_type: str
     model: str | None
@@ -86,10 +88,10 @@ class UpstreamReply:
 class UpstreamStream:
     """An answer with status 200 whose bytes still come. The owner must `aclose` it."""
 
-    def __init__(self, opened: Opened, call: Call, idle_s: float) -> None:
+    def __init__(self, opened: Opened, idle_s: float) -> None:
         self._response = opened.response
         self._stay = opened.stay
-        self.call = call
+        self.call = opened.call
         self._idle_s = idle_s
         self._read = reader_of(opened.response)
         self._patience = Patience()

@@ -44,6 +44,8 @@ class Failure:
     once: bool = False
 
 
+NO_PLACE = "pool_timeout"
+"""All of our own connections are taken: this says nothing of the address."""
 _DISCONNECTED = Failure("disconnected", ModelHostUnavailable, retry=True, once=True)
 _RESET = Failure("reset", ModelHostUnavailable, retry=True, once=True)
 # A pod that has just gone still has an address for a moment, and a packet can be lost.
@@ -52,7 +54,7 @@ _CONNECT_TIMEOUT = Failure("connect_timeout", ModelHostUnavailable, retry=True, 
 FAILURES: tuple[tuple[type[BaseException], Failure], ...] = (
     (Disconnected, _DISCONNECTED),
     (httpx.ConnectTimeout, _CONNECT_TIMEOUT),
-    (httpx.PoolTimeout, Failure("pool_timeout", ModelHostUnavailable, retry=False)),
+    (httpx.PoolTimeout, Failure(NO_PLACE, ModelHostUnavailable, retry=False)),
     (httpx.WriteTimeout, Failure("write_timeout", ModelHostUnavailable, retry=True, once=True)),
     (httpx.TimeoutException, Failure("read_timeout", DeadlineExceeded, retry=False)),
     (httpx.ConnectError, Failure("connect", ModelHostUnavailable, retry=True)),

@@ -225,6 +225,18 @@ async def test_an_item_that_failed_costs_nothing_though_the_client_leaves_its_ba
     assert (await ask(keyed, key)).headers["x-ratelimit-remaining-requests"] == "8"
 
 
+async def test_what_never_fits_is_not_told_to_come_again(keyed: Api, host: StubHost) -> None:
+    """Even while a limit that ends is full as well."""
+    key, _ = await new_key(keyed, limits={"max_concurrent": 1, "tokens_per_minute": 1000})
+    host.delay_s = 0.5
+    asking = asyncio.create_task(ask(keyed, key))
+    await eventually(lambda: host.running == 1)
+    refused = await ask(keyed, key, max_tokens=2000)
+    assert error_of(refused)["limit_name"] == "tokens_per_minute"
+    assert "retry-after" not in refused.headers
+    assert (await asking).status_code == 200
+
+
 async def test_calls_at_once(keyed: Api, host: StubHost) -> None:
     key, _ = await new_key(keyed, limits={"max_concurrent": 2})
     host.delay_s = 0.5

@@ -266,6 +266,18 @@ async def test_a_models_own_time_limits_hold(fleet: Fleet) -> None:
     assert orjson.loads(answer.content)["object"] == "chat.completion"
 
 
+async def test_a_models_whole_time_is_that_of_its_stream_too(fleet: Fleet) -> None:
+    """A host of another make need not obey the deadline that it is told."""
+    slow = await fleet.host("slow")
+    slow.gap_s = 0.1
+    fleet.write(fleet.model("m", "slow", timeouts={"total_s": 0.3}))
+    api = await fleet.api()
+    question = " ".join(f"w{n}" for n in range(60))
+    answer = await api.chat(user_prompt=question, stream=True)
+    assert "deadline_exceeded" in answer.text
+    await eventually(lambda: slow.running == 0)
+
+
 # ---- keys of the hosts -------------------------------------------------------------------------
 
 

@@ -289,6 +289,17 @@ async def test_two_hundred_cancelled_requests_leave_the_whole_capacity(host: Stu
         assert len(replies) == limit + 16
 
 
+async def test_a_lack_of_our_own_connections_is_no_failure_of_the_host(host: StubHost) -> None:
+    host.delay_s = 0.5
+    async with Client(host.url, max_in_flight=1, pool_timeout_s=0.05) as client:
+        body = json.dumps(question()).encode()
+        asked = (client.host.request("POST", "/generate", call(), body) for _ in range(40))
+        results = await asyncio.gather(*asked, return_exceptions=True)
+        refused = [one for one in results if isinstance(one, ApiError)]
+        assert {one.code for one in refused} == {"model_host_unavailable"}
+        assert client.count("host_failures_total") == 0
+
+
 async def test_a_rolling_restart_of_the_host_under_light_load_fails_nothing() -> None:
     stub = StubHost(delay_s=0.02)
     body = json.dumps(question()).encode()
