@@ -4,7 +4,14 @@ import json
 
 import pytest
 
-from tests.e2e.cluster import NAMESPACE, CommandFailed, client_pod, kubectl, running_pod
+from tests.e2e.cluster import (
+    NAMESPACE,
+    CommandFailed,
+    client_pod,
+    eventually,
+    kubectl,
+    running_pod,
+)
 
 pytestmark = pytest.mark.e2e
 MODEL_HOST = f"http://model-host-direct.{NAMESPACE}.svc/v1/models/qna-demo"
@@ -43,9 +50,21 @@ def fetch(pod: str, address: str) -> str:
     return kubectl("-n", NAMESPACE, "exec", pod, "--", *command, timeout_s=60)
 
 
+def wait_for_answer(pod: str, address: str, said: str) -> None:
+    """A pod that has just started is in no rule of the network for a moment."""
+
+    def answered() -> bool:
+        try:
+            return said in fetch(pod, address)
+        except CommandFailed:
+            return False
+
+    eventually(answered, 30, f"{address} answers {pod}")
+
+
 def test_a_stranger_cannot_reach_the_model_host(installed: float) -> None:
     with running_pod(STRANGER) as name:
-        assert fetch(name, API_SERVER)  # its network works
+        wait_for_answer(name, API_SERVER, "live")  # its network works
         for address in (MODEL_HOST, AGENT):
             with pytest.raises(CommandFailed, match=r"ConnectTimeout|ConnectError"):
                 fetch(name, address)
@@ -70,7 +89,7 @@ def test_who_gets_through_is_still_asked_for_the_key(installed: float) -> None:
         (agent, "/v1/models/qna-demo:predict", instances),
     ]
     with running_pod(ALLOWED) as name:
-        assert "live" in fetch(name, f"{direct}/livez")
+        wait_for_answer(name, f"{direct}/livez", "live")
         said = [
             kubectl("-n", NAMESPACE, "exec", name, "--", "python", "-c", ASK, door + path, body)
             for door, path, body in asked
@@ -83,7 +102,7 @@ def test_who_gets_through_is_still_asked_for_the_key(installed: float) -> None:
 def test_the_api_server_reaches_nothing_else(installed: float) -> None:
     assert fetch("deploy/api-server", MODEL_HOST)  # its network works
     with running_pod(STRANGER) as name:
-        assert "gitVersion" in fetch(name, KUBERNETES)  # it answers whoever gets to it
+        wait_for_answer(name, KUBERNETES, "gitVersion")  # it answers whoever gets to it
     with pytest.raises(CommandFailed, match=r"ConnectTimeout|ConnectError"):
         fetch("deploy/api-server", KUBERNETES)
 
@@ -92,7 +111,7 @@ def test_only_the_api_server_reaches_the_database(installed: float) -> None:
     connect = ["--", "python", "-c", CONNECT, DATABASE]
     assert "b'N'" in kubectl("-n", NAMESPACE, "exec", "deploy/api-server", *connect)
     with running_pod(STRANGER) as name:
-        assert fetch(name, API_SERVER)  # its network works
+        wait_for_answer(name, API_SERVER, "live")  # its network works
         with pytest.raises(CommandFailed, match=r"TimeoutError|ConnectionRefusedError"):
             kubectl("-n", NAMESPACE, "exec", name, *connect)
 
@@ -103,7 +122,7 @@ def test_the_model_host_reaches_nothing_but_dns(installed: float) -> None:
     asked = {API_SERVER: "live", KUBERNETES: "gitVersion"}
     with running_pod(STRANGER) as name:
         for address, said in asked.items():
-            assert said in fetch(name, address)
+            wait_for_answer(name, address, said)
     for address in asked:
         with pytest.raises(CommandFailed, match=r"ConnectTimeout|ConnectError"):
             kubectl("-n", NAMESPACE, *host, "python", "-c", FETCH, address, timeout_s=60)

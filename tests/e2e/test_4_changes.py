@@ -31,6 +31,7 @@ from tests.e2e.load import assert_nothing_lost, figures, light_load
 
 pytestmark = pytest.mark.e2e
 PARTS = {"model-host": MODEL_PODS, "api-server": API_PODS}
+GRACE_S = 45
 
 
 def state() -> dict[str, Any]:
@@ -120,23 +121,27 @@ def test_a_key_is_rotated_while_it_is_used(installed: float, record: Record) -> 
         one = made.json()
         key = f"/admin/keys/{one['key_id']}"
         with light_load("key-rotation", key=f"Bearer {one['key']}") as load:
-            rotated = body_of(admin.post(f"{key}/rotate", json={"grace_s": 20}))
+            # The two waits below end before it does, however slow the machine is.
+            until = time.monotonic() + GRACE_S
+            rotated = body_of(admin.post(f"{key}/rotate", json={"grace_s": GRACE_S}))
             load.use_key(f"Bearer {rotated['key']}")
-            load.wait_for_good(100, timeout_s=15)
+            load.wait_for_good(80, timeout_s=25)
             load.use_key(f"Bearer {one['key']}")
-            load.wait_for_good(20, timeout_s=5)
+            load.wait_for_good(20, timeout_s=10)
             load.use_key(f"Bearer {rotated['key']}")
-            until = time.monotonic() + 20
-            eventually(lambda: time.monotonic() > until, 30, "the old text has ended")
+            eventually(lambda: time.monotonic() > until, 60, "the old text has ended")
             load.wait_for_good(50, timeout_s=30)
             load.stop()
             records = load.records
         record(**figures(records))
         assert_nothing_lost(records)
-        told = httpx.get(
-            f"{address}/chats", headers={"Authorization": f"Bearer {one['key']}"}, timeout=30
-        )
-        assert told.status_code == 401, "the old text is still taken"
+        old = {"Authorization": f"Bearer {one['key']}"}
+
+        def refused() -> bool:
+            return httpx.get(f"{address}/chats", headers=old, timeout=30).status_code == 401
+
+        # A server remembers for some seconds what it has looked up.
+        eventually(refused, 30, "the old text is taken no more")
         admin.delete(key)
 
 
