@@ -16,6 +16,7 @@ import yaml
 from tests.ports import free_port
 
 SCRAPE_S = 0.5
+STEP_S = 0.5
 
 
 def program(name: str) -> str:
@@ -42,7 +43,11 @@ class Prometheus:
         """What the expression has given at any time. The last step is one behind now, or what has
         just come would lie between two.
         """
-        within = {"start": max(since, self.started), "end": time.time() + 0.5, "step": 0.5}
+        within = {
+            "start": max(since, self.started),
+            "end": time.time() + STEP_S,
+            "step": STEP_S,
+        }
         found: list[dict[str, Any]] = (await self._get("query_range", query=expression, **within))[
             "result"
         ]
@@ -59,8 +64,11 @@ class Prometheus:
         return found
 
     async def fired(self, since: float = 0.0) -> set[str]:
-        """The names of all that have fired."""
-        found = await self.ever('ALERTS{alertstate="firing"}', since)
+        """The names of all that have fired, be it between two steps: a query of what is there at
+        each step would see such a one or not, by where the steps happen to lie.
+        """
+        fires = 'last_over_time(ALERTS{alertstate="firing"}[500ms])'  # STEP_S
+        found = await self.ever(fires, since + STEP_S)
         return {series["metric"]["alertname"] for series in found}
 
     async def fires(self, *names: str, within_s: float = 120.0) -> None:

@@ -27,7 +27,8 @@ async def after(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Incid
         for trouble in (
             incident.a_model_goes,
             incident.too_much,
-            incident.stutters,
+            incident.first_tokens_are_slow,
+            incident.loops_are_slow,
             incident.stores_go,
             incident.servers_go,
         ):
