@@ -75,23 +75,6 @@ def test_a_second_upgrade_changes_nothing(installed: float) -> None:
     assert state() == before
 
 
-@pytest.mark.timeout(400)
-def test_a_changed_setting_fails_no_request(installed: float, record: Record) -> None:
-    """Of both parts at once, as one who edits a file and runs `make deploy` would. It stays until
-    the next one does: to change it back takes as long.
-    """
-    old = names_of(pods(MODEL_PODS)), names_of(pods(API_PODS))
-    with light_load("changed-setting") as load:
-        deploy("--set", "config.logLevel=warning")
-        for selector, names in zip((MODEL_PODS, API_PODS), old, strict=True):
-            wait_until_replaced(selector, names)
-        load.wait_for_good(20, timeout_s=60)
-        load.stop()
-        records = load.records
-    record(**figures(records))
-    assert_nothing_lost(records)
-
-
 def test_a_key_is_rotated_while_it_is_used(installed: float, record: Record) -> None:
     """The new text is taken at once, by every pod; the old one for as long as it was given."""
     with (
@@ -142,8 +125,8 @@ def set_host_keys(*keys: str) -> None:
 
 @pytest.mark.timeout(700)
 def test_rolling_updates_fail_no_request(installed: float, record: Record) -> None:
-    """Of each part by itself: the three steps of docs/keys-and-limits.md, which replace the key
-    between the servers.
+    """Of each part by itself, by a changed value and a changed Secret: the three steps of
+    docs/keys-and-limits.md, which replace the key between the servers.
     """
     old, new = host_keys(), secrets.token_hex(24)
     assert "," not in old
