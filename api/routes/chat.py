@@ -275,7 +275,7 @@ async def _answer_one(
 
 async def _failed(chat_id: str, charge: Charge | None, error: ApiError) -> _Failed:
     if charge is not None:
-        # The others still run, and the client may leave before they have ended.
+        # The client may have left meanwhile, and then pays for what has not failed.
         charge.failed()
     await _close(charge)
     return _Failed(chat_id, error)

@@ -98,7 +98,7 @@ def wait_for_ready(selector: str, count: int, timeout_s: float = 180) -> list[di
 
 
 def wait_until_replaced(selector: str, old: set[str]) -> None:
-    eventually(lambda: not old & names_of(pods(selector)), 240, f"the pods {old} are gone")
+    eventually(lambda: not old & names_of(pods(selector)), 480, f"the pods {old} are gone")
     wait_for_ready(selector, REPLICAS)
 
 
@@ -176,9 +176,12 @@ def host_key_of(release: str = "model-host") -> dict[str, str]:
 
 
 def _header(secret: str, key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {secret_text(secret, key)}"}
+
+
+def secret_text(name: str, key: str) -> str:
     template = f'{{{{index .data "{key}" | base64decode}}}}'
-    text = kubectl("-n", NAMESPACE, "get", "secret", secret, "-o", f"go-template={template}")
-    return {"Authorization": f"Bearer {text.strip()}"}
+    return kubectl("-n", NAMESPACE, "get", "secret", name, "-o", f"go-template={template}").strip()
 
 
 def client_pod(name: str, labels: dict[str, str]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from tests.e2e.cluster import (
     kubectl,
     names_of,
     pods,
+    secret_text,
 )
 from tests.e2e.conftest import Record
 from tests.e2e.load import assert_nothing_lost, figures, light_load
@@ -34,9 +35,7 @@ def newer_database(installed: float) -> Iterator[None]:
     psql("postgres", "CREATE DATABASE newer")
     psql("newer", "CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)")
     psql("newer", "INSERT INTO alembic_version VALUES ('9999')")
-    template = '{{index .data "url" | base64decode}}'
-    read = ["get", "secret", "chats-database", "-o", f"go-template={template}"]
-    address = kubectl("-n", NAMESPACE, *read).removesuffix("/chats") + "/newer"
+    address = secret_text("chats-database", "url").removesuffix("/chats") + "/newer"
     secret = {
         "apiVersion": "v1",
         "kind": "Secret",

@@ -23,6 +23,7 @@ from tests.e2e.cluster import (
     kubectl,
     pods,
     port_forward,
+    ready_pods,
     wait_until_settled,
 )
 from tests.e2e.conftest import Record, body_of
@@ -84,18 +85,6 @@ def scaled(installed: float) -> Iterator[None]:
     wait_until_settled()
 
 
-def ready_pods() -> list[str]:
-    return [
-        pod["metadata"]["name"]
-        for pod in pods(MODEL_PODS)
-        if "deletionTimestamp" not in pod["metadata"]
-        and any(
-            condition["type"] == "Ready" and condition["status"] == "True"
-            for condition in pod["status"].get("conditions", [])
-        )
-    ]
-
-
 def load_of(http: httpx.Client) -> dict[str, Any]:
     view: dict[str, Any] = body_of(http.get("/load", params={"model": "qna-demo"}))
     return view
@@ -117,7 +106,7 @@ def test_load_makes_three_pods_and_quiet_one_and_nothing_is_cut(
         with long_load("surge", answers=6, tokens=600) as surge:
             eventually(lambda: load_of(http)["tokens"] > 2 * PER_POD, 60, "a load for three pods")
             signal = time.monotonic()
-            eventually(lambda: len(ready_pods()) == 3, 240, "three pods that are ready")
+            eventually(lambda: len(ready_pods(MODEL_PODS)) == 3, 240, "three pods that are ready")
             grown_s = time.monotonic() - signal
             # Each of the three has answered under load before it gets quiet.
             light.wait_for_good(20, timeout_s=60)
@@ -187,7 +176,7 @@ def test_who_cannot_wait_is_told_how_long_it_takes_and_starts_a_pod_all_the_same
         assert error["code"] == "model_starting"
         assert int(refused.headers["retry-after"]) >= 1
         asked = time.monotonic()
-        eventually(lambda: ready_pods(), 240, "a pod, although nobody waits for it")
+        eventually(lambda: ready_pods(MODEL_PODS), 240, "a pod, although nobody waits for it")
         record(
             requests=1,
             expected_wait_s=error["expected_wait_s"],

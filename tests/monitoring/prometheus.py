@@ -67,8 +67,8 @@ class Prometheus:
         """The names of all that have fired, be it between two steps: a query of what is there at
         each step would see such a one or not, by where the steps happen to lie.
         """
-        fires = 'last_over_time(ALERTS{alertstate="firing"}[500ms])'  # STEP_S
-        found = await self.ever(fires, since + STEP_S)
+        firing = f'ALERTS{{alertstate="firing"}}[{STEP_S * 1000:.0f}ms]'
+        found = await self.ever(f"last_over_time({firing})", since + STEP_S)
         return {series["metric"]["alertname"] for series in found}
 
     async def fires(self, *names: str, within_s: float = 120.0) -> None:
