@@ -94,16 +94,22 @@ install_keda() {
   log "KEDA is installed"
 }
 
-up() {
-  need docker kind kubectl helm
-  docker info >/dev/null 2>&1 || die "the Docker engine does not answer"
-  make_nodes
+install_kserve() {
   install_chart cert-manager cert-manager "$CERT_MANAGER_CHART" "$CERT_MANAGER_VERSION" --set crds.enabled=true
   install_chart kserve-crd kserve "$KSERVE_CHARTS/kserve-crd" "$KSERVE_VERSION"
   install_chart kserve-resources kserve "$KSERVE_CHARTS/kserve-resources" "$KSERVE_VERSION" --values "$here/kserve-values.yaml"
   wait_for_webhook
-  [ "${METRICS_SERVER:-0}" != 1 ] || install_metrics_server
-  [ "${KEDA:-0}" != 1 ] || install_keda
+}
+
+up() {
+  need docker kind kubectl helm
+  docker info >/dev/null 2>&1 || die "the Docker engine does not answer"
+  make_nodes
+  local installing=()
+  [ "${METRICS_SERVER:-0}" != 1 ] || { install_metrics_server & installing+=($!); }
+  [ "${KEDA:-0}" != 1 ] || { install_keda & installing+=($!); }
+  install_kserve & installing+=($!)
+  all_of "${installing[@]}"
   log "the cluster $CLUSTER_NAME is ready"
 }
 

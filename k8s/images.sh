@@ -28,10 +28,7 @@ build_both() {
   need docker
   build Dockerfile.api qna-api-server & local api=$!
   build Dockerfile.model qna-model-host --build-arg "TORCH=$torch" & local model=$!
-  local failed=0
-  wait "$api" || failed=1
-  wait "$model" || failed=1
-  [ "$failed" = 0 ] || exit 1
+  all_of "$api" "$model"
 }
 
 # The image that a node's container runtime knows under this name; nothing when there is none.
@@ -39,29 +36,37 @@ id_on_node() { # NODE IMAGE
   docker exec "$1" crictl inspecti --output go-template --template '{{.status.id}}' "$2" 2>/dev/null || true
 }
 
-load() { # IMAGE POOL
-  local nodes node id
+load() { # IMAGE NODE
+  local id said="$logs/$2-${1//[\/:]/-}"
   id=$(docker image inspect --format '{{.Id}}' "$1") || die "$1 is not here"
-  nodes=$(nodes_of_pool "$2")
-  [ -n "$nodes" ] || die "the cluster $CLUSTER_NAME has no node with the label pool=$2"
-  for node in ${nodes//,/ }; do
-    [ "$(id_on_node "$node" "$1")" != "$id" ] || { log "$1 is in $node already"; continue; }
-    # What `kind load` does, without a copy on the disk in between.
-    docker save "$1" | docker exec --privileged --interactive "$node" \
-      ctr --namespace=k8s.io images import --all-platforms --digests - >"$logs/load" 2>&1 \
-      || { cat "$logs/load" >&2; die "$1 could not be loaded into $node"; }
-    log "$1 is loaded into $node"
-  done
+  [ "$(id_on_node "$2" "$1")" != "$id" ] || { log "$1 is in $2 already"; return; }
+  # What `kind load` does, without a copy on the disk in between.
+  docker save "$1" | docker exec --privileged --interactive "$2" \
+    ctr --namespace=k8s.io images import --all-platforms --digests - >"$said" 2>&1 \
+    || { cat "$said" >&2; die "$1 could not be loaded into $2"; }
+  log "$1 is loaded into $2"
+}
+
+load_api() { # NODE
+  # Where this fails, the node pulls it itself when it needs it.
+  (load "$POSTGRES_IMAGE" "$1") || log "$POSTGRES_IMAGE is left to $1"
+  load "qna-api-server:$version" "$1"
 }
 
 load_both() {
   need docker kind kubectl
   cluster_exists || die "there is no cluster $CLUSTER_NAME: run k8s/cluster.sh up first"
   docker image inspect "$POSTGRES_IMAGE" >/dev/null 2>&1 || docker pull --quiet "$POSTGRES_IMAGE" >/dev/null || die "$POSTGRES_IMAGE cannot be had"
-  # Where this fails, the nodes pull it themselves when they need it.
-  (load "$POSTGRES_IMAGE" api) || log "$POSTGRES_IMAGE is left to the nodes"
-  load "qna-api-server:$version" api
-  load "qna-model-host:$version" gpu
+  local pool nodes node loading=()
+  for pool in api gpu; do
+    nodes=$(nodes_of_pool "$pool")
+    [ -n "$nodes" ] || die "the cluster $CLUSTER_NAME has no node with the label pool=$pool"
+    for node in ${nodes//,/ }; do
+      if [ "$pool" = api ]; then load_api "$node" & else load "qna-model-host:$version" "$node" & fi
+      loading+=($!)
+    done
+  done
+  all_of "${loading[@]}"
 }
 
 case ${1:-all} in

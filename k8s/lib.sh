@@ -40,3 +40,12 @@ retry() { # SECONDS COMMAND…
     sleep 1
   done
 }
+
+# Waits for all of them, and fails where one has failed.
+all_of() { # PROCESS…
+  local process failed=0
+  for process in "$@"; do
+    wait "$process" || failed=1
+  done
+  [ "$failed" = 0 ] || exit 1
+}
