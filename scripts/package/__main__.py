@@ -40,6 +40,15 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def not_ours(out: Path) -> str:
+    """Why a folder cannot be replaced: it holds something, and no release. Empty: it can be."""
+    if out.exists() and not out.is_dir():
+        return f"--out: {out} is no folder"
+    if out.is_dir() and any(out.iterdir()) and not (out / "SHA256SUMS").is_file():
+        return f"--out: {out} is not empty and holds no release: name another folder, or empty it"
+    return ""
+
+
 def image_part(image: dict[str, str], at: datetime, out: Path) -> dict[str, Any]:
     held = inventory(image["name"])
     text = sbom.written(sbom.bill(held, image, at))
@@ -70,6 +79,9 @@ def main() -> int:
         images = {chart: about(f"{name}:{given.tag}") for chart, name in IMAGES.items()}
     except NoImage as error:
         print(f"package: {error}", file=sys.stderr)
+        return 1
+    if said := not_ours(given.out):
+        print(f"package: {said}", file=sys.stderr)
         return 1
     shutil.rmtree(given.out, ignore_errors=True)
     given.out.mkdir(parents=True)

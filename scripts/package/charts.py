@@ -12,10 +12,25 @@ ROOT = Path(__file__).resolve().parents[2]
 IMAGES = {"api-server": "qna-api-server", "model-host": "qna-model-host"}
 
 
+def tracked(chart: str, into: Path) -> Path:
+    """A copy of the chart's files in the repository: what else lies beside them, such as somebody's
+    values with a password, is not for others.
+    """
+    listed = subprocess.run(
+        ["git", "-C", ROOT, "ls-files", "-z", "--", f"charts/{chart}"],
+        check=True, capture_output=True, text=True,
+    ).stdout  # fmt: skip
+    for name in listed.split("\0")[:-1]:
+        target = into / Path(name).relative_to("charts")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, target)
+    return into / chart
+
+
 def archive(chart: str, out: Path, *, commit: str, image: dict[str, str] | None) -> Path:
     """The annotations become those of the OCI manifest when the archive is pushed."""
     with tempfile.TemporaryDirectory() as folder:
-        copy = Path(shutil.copytree(ROOT / "charts" / chart, Path(folder) / chart))
+        copy = tracked(chart, Path(folder))
         facts: dict[str, Any] = yaml.safe_load((copy / "Chart.yaml").read_text())
         named = IMAGES[chart]
         known = image["digest"] if image and "digest" in image else f"{named}:{facts['appVersion']}"

@@ -14,6 +14,7 @@ from tests.e2e.cluster import (
     names_of,
     nodes_of,
     pods,
+    wait_for_ready,
 )
 from tests.e2e.conftest import Record
 
@@ -52,14 +53,14 @@ def test_the_pods_of_a_part_are_spread_over_its_pool(
     assert sorted(pod["spec"]["nodeName"] for pod in pods(selector)) == sorted(nodes_of(pool))
 
 
-def test_each_predictor_holds_one_gpu() -> None:
-    for pod in pods(MODEL_PODS):
+def test_each_predictor_holds_one_gpu(installed: float) -> None:
+    for pod in wait_for_ready(MODEL_PODS, REPLICAS):
         held = [part["resources"].get("limits", {}).get(GPU) for part in pod["spec"]["containers"]]
         assert [count for count in held if count] == ["1"]
 
 
-def test_the_agent_is_ready_only_when_the_model_host_is() -> None:
-    for pod in pods(MODEL_PODS):
+def test_the_agent_is_ready_only_when_the_model_host_is(installed: float) -> None:
+    for pod in wait_for_ready(MODEL_PODS, REPLICAS):
         agent = next(part for part in pod["spec"]["containers"] if part["name"] == "agent")
         probe = agent["readinessProbe"]["httpGet"]
         assert (probe["path"], probe["port"]) == ("/readyz", 9081)
@@ -78,7 +79,8 @@ def test_the_namespace_enforces_restricted(kube: client.CoreV1Api) -> None:
 
 @pytest.mark.parametrize("selector", [MODEL_PODS, API_PODS], ids=["model-host", "api-server"])
 def test_no_container_has_a_token_or_a_writable_root(installed: float, selector: str) -> None:
-    parts = [part for pod in pods(selector) for part in pod["spec"]["containers"]]
+    found = wait_for_ready(selector, REPLICAS)
+    parts = [part for pod in found for part in pod["spec"]["containers"]]
     mounts = [mount["mountPath"] for part in parts for mount in part.get("volumeMounts", [])]
     assert [path for path in mounts if "serviceaccount" in path] == []
     for part in parts:

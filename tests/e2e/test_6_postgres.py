@@ -17,6 +17,7 @@ from tests.e2e.cluster import (
     helm,
     key_of,
     kubectl,
+    names_of,
     port_forward,
     wait_for_ready,
     wait_until_settled,
@@ -63,7 +64,9 @@ def test_the_autoscaler_reads_the_load(installed: float) -> None:
         return None
 
     try:
+        names = names_of(wait_for_ready(API_PODS, REPLICAS))
         helm("upgrade", "api-server", CHART, "--reuse-values", "--set", "autoscaling.enabled=true")
+        assert names_of(wait_for_ready(API_PODS, REPLICAS)) == names
         eventually(read, 240, "an autoscaler that reads the pods' CPU")
     finally:
         deploy()

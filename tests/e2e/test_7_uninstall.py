@@ -27,6 +27,13 @@ def left_behind() -> set[str]:
     return set(kubectl("-n", NAMESPACE, "get", wanted, "-o", "name").split()) - KUBERNETES_OWN
 
 
+def volumes() -> list[str]:
+    """The volumes that were made for claims of ours."""
+    owners = "{.items[*].spec.claimRef.namespace}"
+    found = kubectl("get", "persistentvolumes", "-o", f"jsonpath={owners}").split()
+    return [owner for owner in found if owner == NAMESPACE]
+
+
 def uninstall() -> None:
     """Both releases, and the database that k8s/deploy.sh puts beside them."""
     for release in ("api-server", "model-host"):
@@ -42,7 +49,7 @@ def uninstall() -> None:
 def test_uninstall_leaves_nothing(installed: float) -> None:
     uninstall()
     assert helm("list", "--short").split() == []
-    assert NAMESPACE not in kubectl("get", "persistentvolumes", "-o", "name")
+    eventually(lambda: not volumes(), 60, "no volume is kept")
 
 
 @pytest.mark.timeout(400)

@@ -235,21 +235,23 @@ def test_the_tests_question_is_the_projects_example(chart: str, profile: str) ->
     assert test["answer"] == "The capital of India is New Delhi."
 
 
-def seconds_in_helpers(chart: str) -> dict[str, float]:
+def numbers_in_helpers(chart: str) -> dict[str, float]:
     """The numbers that a chart's checks repeat from the program."""
     text = (ROOT / "charts" / chart / "templates/_helpers.tpl").read_text()
     return {name: float(value) for name, value in re.findall(r"\$(\w+) :?= ([0-9.]+) ", text)}
 
 
-def test_grace_periods_count_the_times_that_the_programs_take() -> None:
+def test_the_checks_count_with_the_programs_own_numbers() -> None:
     uvicorn_graceful_s = api_main.FAREWELL_S
-    assert seconds_in_helpers("api-server") == {
+    assert numbers_in_helpers("api-server") == {
         "farewell": api_main.FAREWELL_S + uvicorn_graceful_s,
         "database": ApiSettings().database_timeout_s,
+        "most": ApiSettings().max_in_flight,
         "spans": api_spans.CLOSE_S,
     }
-    assert seconds_in_helpers("model-host") == {
+    assert numbers_in_helpers("model-host") == {
         "closing": model_server.CLOSING_S,
+        "instances": ModelSettings().max_predict_instances,
         "spans": model_spans.CLOSE_S,
     }
 

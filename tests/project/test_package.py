@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from scripts.package import sbom
+from scripts.package.__main__ import not_ours
 from scripts.package.charts import archive
 from scripts.package.inventory import canonical, debian_packages, required
 from tests.rendered import NEEDS_HELM, ROOT
@@ -136,3 +137,27 @@ def test_an_archive_installs_as_the_chart_does(chart: str, tmp_path: Path) -> No
     assert shutil.which("tar")
     listed = subprocess.run(["tar", "-tzf", path], capture_output=True, text=True, check=True)
     assert f"{chart}/values.schema.json" in listed.stdout
+
+
+@NEEDS_HELM
+def test_what_is_not_in_the_repository_is_not_in_an_archive(tmp_path: Path) -> None:
+    own = ROOT / "charts/api-server/values-of-somebody.yaml"
+    own.write_text("auth: {password: hunter2}\n")
+    try:
+        path = archive("api-server", tmp_path, commit="0", image=None)
+    finally:
+        own.unlink()
+    listed = subprocess.run(["tar", "-tzf", path], capture_output=True, text=True, check=True)
+    assert "api-server/values.yaml" in listed.stdout
+    assert own.name not in listed.stdout
+
+
+def test_a_folder_of_something_else_is_not_replaced(tmp_path: Path) -> None:
+    release, other, file = tmp_path / "release", tmp_path / "other", tmp_path / "file"
+    for folder, name in ((release, "SHA256SUMS"), (other, "notes.txt")):
+        folder.mkdir()
+        (folder / name).write_text("")
+    file.write_text("")
+    assert not_ours(release) == "" == not_ours(tmp_path / "new")
+    assert "is not empty and holds no release" in not_ours(other)
+    assert "is no folder" in not_ours(file)

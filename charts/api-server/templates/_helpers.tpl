@@ -79,6 +79,15 @@ app.kubernetes.io/component: api
 {{- if .Values.database.existingSecret }}true{{ end -}}
 {{- end -}}
 
+{{/* Number of pods. Where an autoscaler sets it, as it is: taken out of the manifest it would be 1 until the autoscaler looks. */}}
+{{- define "api-server.replicas" -}}
+{{- if or .Values.autoscaling.enabled .Values.autoscaling.keda.enabled -}}
+{{- dig "spec" "replicas" "" (default dict (lookup "apps/v1" "Deployment" .Release.Namespace (include "api-server.fullname" .))) -}}
+{{- else -}}
+{{- .Values.replicas -}}
+{{- end -}}
+{{- end -}}
+
 {{/* Not empty where the SQLite file lies in a claim. */}}
 {{- define "api-server.usesClaim" -}}
 {{- if and .Values.persistence.enabled (not (include "api-server.onServer" .)) }}true{{ end -}}
@@ -280,6 +289,11 @@ seccompProfile:
 {{- end -}}
 {{- if and (or .Values.autoscaling.enabled .Values.autoscaling.keda.enabled) (gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) -}}
 {{- fail (printf "autoscaling.minReplicas %d is more than autoscaling.maxReplicas %d" (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) -}}
+{{- end -}}
+{{- $most := .Values.config.maxInFlight -}}
+{{- if kindIs "invalid" $most }}{{- $most = 256 }}{{- end -}}{{/* max_in_flight of api/settings.py */}}
+{{- if and .Values.autoscaling.keda.enabled (ge (int .Values.autoscaling.keda.requestsPerPod) (int $most)) -}}
+{{- fail (printf "autoscaling.keda.requestsPerPod is %d, but a pod answers at most %d at once (config.maxInFlight): it would be full before another pod is wanted" (int .Values.autoscaling.keda.requestsPerPod) (int $most)) -}}
 {{- end -}}
 {{- if and .Values.modelHost.namespace (not .Values.modelHost.url) .Values.modelHost.auth.enabled (not .Values.modelHost.auth.existingSecret) -}}
 {{- fail (printf "modelHost.namespace is %s, whose Secret %s-key cannot be read from here: copy it into this namespace and name the copy in modelHost.auth.existingSecret" .Values.modelHost.namespace .Values.modelHost.name) -}}

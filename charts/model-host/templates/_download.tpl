@@ -24,6 +24,22 @@
 app.kubernetes.io/component: download
 {{- end -}}
 
+{{/* As the pods are placed; where none is told, beside those that run, because a ReadWriteOnce volume is on their node. */}}
+{{- define "model-host.downloadAffinity" -}}
+{{- if .Values.affinity -}}
+{{- toYaml .Values.affinity -}}
+{{- else if ne .Values.model.download.persistence.accessMode "ReadWriteMany" -}}
+podAffinity:
+  preferredDuringSchedulingIgnoredDuringExecution:
+    - weight: 100
+      podAffinityTerm:
+        topologyKey: kubernetes.io/hostname
+        labelSelector:
+          matchLabels:
+            {{- include "model-host.podSelector" . | nindent 12 }}
+{{- end -}}
+{{- end -}}
+
 {{/* The port of a URL. */}}
 {{- define "model-host.portOf" -}}
 {{- $url := urlParse . -}}
@@ -72,6 +88,9 @@ app.kubernetes.io/component: download
 {{- end -}}
 {{- if and (hasPrefix "hf://" .storageUri) (not (regexMatch "^hf://[^/:]+/[^/:]+(:[^/:]+)?$" .storageUri)) -}}
 {{- fail (printf "model.storageUri is %s, but KServe wants hf://ORGANISATION/NAME or hf://ORGANISATION/NAME:COMMIT" .storageUri) -}}
+{{- end -}}
+{{- if and (not .download.enabled) (or .download.source .download.revision .download.files) -}}
+{{- fail "model.download names a model, but model.download.enabled is false: nothing would be fetched, and another model served" -}}
 {{- end -}}
 {{- if .download.enabled -}}
 {{- $source := .download.source -}}

@@ -185,8 +185,13 @@ seccompProfile:
 {{- fail (printf "terminationGracePeriodSeconds is %v, but stopping takes up to %v s: preStopSeconds %v + config.drainTimeoutS %v + %d for the last errors + %d for KServe's agent%s; raise it or lower those" (include "model-host.text" .Values.terminationGracePeriodSeconds) (include "model-host.text" $least) (include "model-host.text" .Values.preStopSeconds) (include "model-host.text" $drain) $closing $agent (ternary (printf " + %d for the last spans" $spans) "" $traced)) -}}
 {{- end -}}
 {{- include "model-host.validateModel" . -}}
-{{- if and .Values.gpu.enabled (lt (int .Values.gpu.count) 1) -}}
-{{- fail "gpu.count must be at least 1 while gpu.enabled is true: set gpu.enabled=false (values-cpu.yaml) to compute on CPUs" -}}
+{{- if and .Values.gpu.enabled (ne (int .Values.gpu.count) 1) -}}
+{{- fail (printf "gpu.count is %d, but must be 1 while gpu.enabled is true: a model host computes on one GPU, so raise replicas for more of them, or set gpu.enabled=false (values-cpu.yaml) to compute on CPUs" (int .Values.gpu.count)) -}}
+{{- end -}}
+{{- $instances := .Values.config.maxPredictInstances -}}
+{{- if kindIs "invalid" $instances }}{{- $instances = 256 }}{{- end -}}{{/* max_predict_instances of model/config.py */}}
+{{- if and .Values.batcher.enabled (gt (int .Values.batcher.maxBatchSize) (int $instances)) -}}
+{{- fail (printf "batcher.maxBatchSize is %d, but the model host takes at most %d instances in one call (config.maxPredictInstances): every full batch would be refused" (int .Values.batcher.maxBatchSize) (int $instances)) -}}
 {{- end -}}
 {{- if and (not .Values.gpu.enabled) (hasPrefix "cuda" (toString .Values.config.device)) -}}
 {{- fail "config.device is cuda, but gpu.enabled is false: the pod would get no GPU" -}}
