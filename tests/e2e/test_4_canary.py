@@ -3,6 +3,7 @@ none again. After the first step only the models file changes, and no pod restar
 """
 
 import json
+import time
 from collections import Counter
 from collections.abc import Iterator
 
@@ -71,6 +72,11 @@ def split(stable: int, canary: int) -> None:
         "upgrade", "api-server", str(ROOT / "charts/api-server"), "--reuse-values",
         f"--set-json=models={json.dumps(models)}",
     )  # fmt: skip
+    # kubelet looks at ConfigMaps once in a minute or so, and whenever a pod changes.
+    kubectl(
+        "-n", NAMESPACE, "annotate", "pods", "-l", API_PODS, "--overwrite",
+        f"qna-models=at-{time.time_ns()}",
+    )  # fmt: skip
 
 
 def asked(names: set[str]) -> Counter[str]:
@@ -104,7 +110,6 @@ def test_a_canary_is_tried_promoted_and_taken_back(canary: None, record: Record)
         names = names_of(pods(API_PODS))
         tried = share(load, names, 300)
         split(0, 100)
-        # kubelet looks at ConfigMaps once in a minute or so.
         eventually(lambda: share(load, names, 20) == 1, 150, "every chat goes to the new version")
         promoted = share(load, names, 50)
         split(100, 0)
