@@ -194,14 +194,26 @@ class Limiter:
         return True
 
     async def _take(self, claims: Sequence[Claim], permits: Sequence[Permit]) -> Taken:
+        was_asked = not self._rests
         try:
             verdict = await self._ask("take", self._store.take(claims, permits))
             return Taken(self._store, verdict)
+        except asyncio.CancelledError:
+            self._give_back(permits)
+            raise
         except _Away:
+            if was_asked:
+                self._give_back(permits)
             if self._closed:
                 raise LimitsUnavailable(retry_after_s=_REST_S) from None
             # Counted here for as long as it lasts.
             return Taken(self._meanwhile, await self._meanwhile.take(claims, permits))
+
+    def _give_back(self, permits: Sequence[Permit]) -> None:
+        """The store may have granted them and its answer have come too late, or to nobody."""
+        if permits:
+            granted = Verdict(admitted=True, claims=(), permits=permits, states=(), running=())
+            self._settler.settle(Settlement(granted, ()))
 
     async def _ask(self, operation: str, asked: Awaitable[T]) -> T:
         if isinstance(self._store, MemoryStore):

@@ -107,9 +107,8 @@ class PostgresStore:
     async def _connection(self) -> AsyncIterator[psycopg.AsyncConnection]:
         """One in a transaction. One that failed, or whose caller left, is not used again."""
         async with self._free:
-            connection = self._idle.pop() if self._idle else await self._connect()
+            connection = await self._begun()
             try:
-                await connection.execute(self._begin)
                 yield connection
                 await connection.execute(b"COMMIT")
             except BaseException:
@@ -117,6 +116,20 @@ class PostgresStore:
                 connection.pgconn.finish()
                 raise
             self._idle.append(connection)
+
+    async def _begun(self) -> psycopg.AsyncConnection:
+        """One that is known to work: those that were idle while the server restarted do not."""
+        while True:
+            was_idle = bool(self._idle)
+            connection = self._idle.pop() if was_idle else await self._connect()
+            try:
+                await connection.execute(self._begin)
+            except BaseException as error:
+                connection.pgconn.finish()
+                if was_idle and isinstance(error, psycopg.OperationalError):
+                    continue
+                raise
+            return connection
 
     async def _connect(self) -> psycopg.AsyncConnection:
         return await psycopg.AsyncConnection.connect(

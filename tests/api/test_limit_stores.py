@@ -209,6 +209,50 @@ async def test_a_postgres_that_holds_its_rows_loses_no_settlement(postgres_url: 
     await limiter.close()
 
 
+async def test_a_permit_that_was_granted_too_late_is_given_back() -> None:
+    with running_redis() as (url, process):
+        limiter = Limiter(Settings(limits_url=url, limits_timeout_s=0.1), Metrics())
+        await limiter.open()
+        who = caller(max_concurrent=1)
+        first = await limiter.take(who, 1, 600)
+        assert first is not None
+        await limiter.settle(first, 1)
+        process.send_signal(signal.SIGSTOP)
+        try:
+            late = await limiter.take(who, 1, 600)
+        finally:
+            # What it was sent while it stood, it does now.
+            process.send_signal(signal.SIGCONT)
+        assert late is not None
+        assert isinstance(late.store, MemoryStore)
+        await limiter.settle(late, 1)
+        await eventually(lambda: limiter._settler.waiting == 0)
+        again = await limiter.take(who, 1, 600)
+        assert again is not None
+        assert not isinstance(again.store, MemoryStore)
+        await limiter.close()
+
+
+async def test_a_postgres_that_restarted_is_asked_at_once(postgres_url: str) -> None:
+    metrics = Metrics()
+    limiter = Limiter(Settings(limits_url=postgres_url, limits_timeout_s=1), metrics)
+    await limiter.open()
+    who = caller(tokens_per_minute=10**6)
+    # As many connections as there may be.
+    await asyncio.gather(*(limiter.take(who, 1, 10) for _ in range(8)))
+    async with await psycopg.AsyncConnection.connect(postgres_url, autocommit=True) as other:
+        ended = await other.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            " WHERE application_name = 'qna-api-server limits' AND datname = current_database()"
+        )
+        assert len(await ended.fetchall()) > 1
+    taken = await limiter.take(who, 1, 10)
+    assert taken is not None
+    assert not isinstance(taken.store, MemoryStore)
+    assert await used_of(limiter) == 9
+    await limiter.close()
+
+
 async def test_what_waits_to_be_settled_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settling, "MOST_WAITING", 3)
     with running_redis() as (url, process):
@@ -303,13 +347,24 @@ async def test_a_postgres_that_is_away_is_not_waited_for(tmp_path: Path) -> None
 
 
 async def test_a_store_that_comes_later_is_used(tmp_path: Path) -> None:
+    socket = tmp_path / "redis.sock"
+    limiter = Limiter(Settings(limits_url=f"unix://{socket}"), Metrics())
+    await limiter.open()
+    before = await limiter.take(caller(requests_per_minute=1), 1, 10)
+    assert before is not None
+    assert isinstance(before.store, MemoryStore)
     with running_redis() as (url, _):
-        limiter = Limiter(Settings(limits_url=url), Metrics())
-        taken = await limiter.take(caller(requests_per_minute=1), 1, 10)
-        assert taken is not None
+        socket.symlink_to(url.removeprefix("unix://"))
+
+        async def is_used() -> bool:
+            taken = await limiter.take(caller(requests_per_minute=10**6), 1, 10)
+            return taken is not None and not isinstance(taken.store, MemoryStore)
+
+        deadline = time.monotonic() + 10
+        while not await is_used():
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
         with pytest.raises(RateLimited) as caught:
             await limiter.take(caller(requests_per_minute=1), 1, 10)
         assert caught.value.retry_after_s is not None
-        await limiter.settle(taken, None)
-        assert await limiter.take(caller(requests_per_minute=1), 1, 10)
         await limiter.close()
