@@ -85,6 +85,14 @@ class Charge:
             self._meter.note_pace(count.completion_tokens, self._sent_at)
         current().used(count.prompt_tokens, count.completion_tokens, count.cached_tokens)
 
+    def untold(self, model: str | None) -> None:
+        """A good answer has ended. Where its host told no usage, it costs what can be known of it,
+        as where a client left.
+        """
+        if self._counts is None:
+            self._counts = self._abandoned()
+            self._served_by = model or ""
+
     def failed(self) -> None:
         """Whatever becomes of the request that it is part of: who failed costs nothing."""
         self._failed = True

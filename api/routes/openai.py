@@ -192,6 +192,7 @@ class Relay:
         if not self._upstream.content_type.startswith("application/json"):
             raise UpstreamError("The model host's answer is not JSON")
         self._note_usage(body)
+        self._ended_well()
         return Response(body, media_type="application/json", headers=self._upstream.headers)
 
     async def first(self) -> None:
@@ -216,6 +217,7 @@ class Relay:
                 await write(b"".join(kept))
             if refused:
                 raise refused
+        self._ended_well()
         await self._events.drain()
 
     def _look_at(self, event: bytes, kept: list[bytes]) -> bool:
@@ -223,7 +225,7 @@ class Relay:
         done = False
         # A line break inside JSON text is an escape, so both are looked for in the right place.
         if not event.startswith(b"data: {") or b"\nevent:" in event:
-            done = self._is_last(event)
+            event, done = self._look_closely(event)
         # In a text the quotes would be escaped.
         elif b'"usage"' in event:
             event = self._without_usage(event)
@@ -241,12 +243,15 @@ class Relay:
 
     def _note_usage(self, body: bytes) -> bool:
         """Whether the object tells a usage and nothing else."""
-        if self._charge is None:
-            return False
         try:
             data = orjson.loads(body)
         except orjson.JSONDecodeError:
             # The client sees for itself.
+            return False
+        return self._note_usage_of(data)
+
+    def _note_usage_of(self, data: Any) -> bool:
+        if self._charge is None:
             return False
         usage = data.get("usage") if isinstance(data, dict) else None
         if not isinstance(usage, dict):
@@ -257,15 +262,24 @@ class Relay:
         self._charge.used(usage, self._upstream.model or known)
         return not data.get("choices")
 
-    @staticmethod
-    def _is_last(event: bytes) -> bool:
+    def _look_closely(self, event: bytes) -> tuple[bytes, bool]:
+        """An event in another form than vLLM's and ours; what goes to the client, and whether it
+        is the last.
+        """
         try:
             name, data = parse(event)
         except orjson.JSONDecodeError as error:
             raise UpstreamError("The model host's answer cannot be read") from error
         if name == "error":
             raise stream_error(data)
-        return bool(data == "[DONE]")
+        told = self._note_usage_of(data)
+        return b"" if told and self._hide_usage else event, bool(data == "[DONE]")
+
+    def _ended_well(self) -> None:
+        if self._charge is not None:
+            if self._charge.pieces is not None:
+                self._charge.pieces = self._pieces
+            self._charge.untold(self._upstream.model)
 
     async def aclose(self) -> None:
         if self._closed:

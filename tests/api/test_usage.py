@@ -4,6 +4,7 @@ import asyncio
 import csv
 import io
 import json
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,51 @@ async def test_the_client_sees_what_it_asked_for(keyed: Api, host: StubHost) -> 
             chunk = json.loads(theirs[6:])
             assert chunk.pop("usage") is None
             assert json.loads(ours[6:]) == chunk
+
+
+def streams(*events: bytes) -> Callable[[Wire], Awaitable[None]]:
+    async def answer(wire: Wire) -> None:
+        await wire.start(200, "text/event-stream")
+        await wire.body(b"".join(event + b"\n\n" for event in (*events, b"data: [DONE]")))
+
+    return answer
+
+
+PIECE = b'{"object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":"a"}}]}'
+
+
+async def test_usage_is_read_in_any_form_of_an_event(keyed: Api, host: StubHost) -> None:
+    key, _ = await new_key(keyed)
+    usage = b'{"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":3}}'
+    host.always = streams(b"data:" + PIECE, b": a comment", b"data:" + usage)
+    stream = OPENAI | {"stream": True}
+    answer = await keyed.client.post("/v1/chat/completions", json=stream, headers=bearer(key))
+    # What it did not ask for it does not get.
+    assert "prompt_tokens" not in answer.text
+    assert '"content":"a"' in answer.text
+    (row,) = await rows(keyed, "group_by=model,tenant")
+    told = {name: row[name] for name in ("requests", "errors", "prompt_tokens")}
+    assert told == {"requests": 1, "errors": 0, "prompt_tokens": 5}
+    assert row["completion_tokens"] == 3
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_answer_whose_host_tells_no_usage_is_no_error(
+    keyed: Api, host: StubHost, stream: bool
+) -> None:
+    key, _ = await new_key(keyed)
+
+    async def whole(wire: Wire) -> None:
+        await wire.json(200, {"object": "chat.completion", "choices": [{"index": 0}]})
+
+    host.always = streams(b"data: " + PIECE, b"data: " + PIECE) if stream else whole
+    body = OPENAI | {"stream": stream}
+    answer = await keyed.client.post("/v1/chat/completions", json=body, headers=bearer(key))
+    assert answer.status_code == 200
+    (row,) = await rows(keyed, "group_by=model,tenant")
+    assert (row["requests"], row["errors"]) == (1, 0)
+    assert row["prompt_tokens"] > 0
+    assert row["completion_tokens"] >= (2 if stream else 0)
 
 
 async def test_errors_count_as_such_and_made_up_models_do_not(keyed: Api, host: StubHost) -> None:
