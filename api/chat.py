@@ -13,7 +13,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -59,16 +59,31 @@ class Conversation:
     options: AnswerOptions
     call: Call
     sent: tuple[PastTurn, ...] = ()
+    turns_sent: int = 0
+    tokens_sent: int = 0
+    """Of earlier turns."""
     ended: bool = False
     served_by: str | None = None
     pieces: list[str] = field(default_factory=list)
+    earlier: int = field(init=False)
+    """Turns before this one."""
+
+    def __post_init__(self) -> None:
+        self.earlier = len(self.turn.past) + self.turn.past_left_out
 
     @property
     def dropped(self) -> int:
-        return len(self.turn.past) - len(self.sent) + self.turn.past_left_out
+        return self.earlier - self.turns_sent
 
     def keep(self, count: int) -> None:
         self.sent = self.turn.past[len(self.turn.past) - count :]
+        self.turns_sent = count
+        self.tokens_sent = sum(turn.tokens for turn in self.sent)
+
+    def let_go(self) -> None:
+        """The host has the words of earlier turns: they need not lie here until the answer ends."""
+        self.sent = ()
+        self.turn = replace(self.turn, past=())
 
     def request(self, *, stream: bool) -> bytes:
         messages = []
@@ -97,7 +112,7 @@ class Conversation:
         return {"X-History-Turns-Dropped": str(self.dropped)}
 
     def history(self) -> dict[str, int]:
-        return {"turns_sent": len(self.sent), "turns_dropped": self.dropped}
+        return {"turns_sent": self.turns_sent, "turns_dropped": self.dropped}
 
 
 class ChatService:
@@ -237,6 +252,7 @@ class ChatService:
                     GENERATE, talk.call, talk.request(stream=True), wanted=talk.wanted
                 )
                 talk.served_by = upstream.model
+                talk.let_go()
                 return upstream
             except HostRefusal as refusal:
                 self._send_fewer(talk, refusal)
@@ -298,7 +314,7 @@ class ChatService:
             prompt_tokens=prompt,
             completion_tokens=completion,
             cached_tokens=cached,
-            own_tokens=own_tokens(prompt or 0, completion or 0, talk.sent),
+            own_tokens=own_tokens(prompt or 0, completion or 0, talk.tokens_sent),
             rest=idempotency.rest_of(data, talk.history(), headers),
         )
 

@@ -19,8 +19,9 @@ def estimated_tokens(text: str) -> int:
     return len(text.encode()) // BYTES_PER_TOKEN + 1
 
 
-def own_tokens(prompt_tokens: int, completion_tokens: int, sent: Sequence[PastTurn]) -> int:
-    return max(1, prompt_tokens + completion_tokens - sum(turn.tokens for turn in sent))
+def own_tokens(prompt_tokens: int, completion_tokens: int, past_tokens: int) -> int:
+    """Of a turn, of which the host counts what was sent before it too."""
+    return max(1, prompt_tokens + completion_tokens - past_tokens)
 
 
 def turns_that_fit(

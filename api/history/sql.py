@@ -40,6 +40,7 @@ from api.history.transactions import Late, Transactions
 from api.history.turns import NewTurn, Question
 from api.loops import repeat
 from api.metrics import Metrics
+from api.shared import Shared
 
 logger = logging.getLogger("api.history")
 T = TypeVar("T")
@@ -63,6 +64,7 @@ class SqlStore:
         self._database = database.make_database(url, timeout_s=timeout_s, connections=connections)
         self._transactions = Transactions(self._database, metrics, timeout_s)
         self._run = self._transactions.run
+        self._checks: Shared[str, None] = Shared()
         self._metrics = metrics
         self._lease_ms = int(lease_s * 1000)
         self._key_ms = int(key_s * 1000)
@@ -124,7 +126,7 @@ class SqlStore:
     # ---- turns ----------------------------------------------------------------------------------
 
     async def check(self) -> None:
-        await self._run("check", leases.check)
+        await self._checks.of("check", lambda: self._run("check", leases.check))
 
     async def begin_turn(
         self,

@@ -10,7 +10,8 @@ from urllib.parse import quote
 import orjson
 
 from api.context import Call
-from api.errors import ApiError, NotFound, UpstreamError
+from api.errors import ApiError, DeadlineExceeded, NotFound, UpstreamError
+from api.shared import Shared
 from api.upstream.client import ModelHost, Wanted
 from api.upstream.pool import Pool
 
@@ -28,13 +29,14 @@ class Catalogue:
         self._host = host
         self._created = int(time.time())
         self._known: dict[str, tuple[float, dict[str, Any]]] = {}
+        self._asking: Shared[str | None, list[dict[str, Any]]] = Shared()
         self.listed: frozenset[str] = frozenset()
         """What the one host that keeps its models to itself said last that they are called."""
 
     async def entries(self, call: Call) -> list[dict[str, Any]]:
         models = self._host.models
         if models.lenient:
-            return await self._ask(call, None)
+            return await self._shared(call, None)
         return list(await asyncio.gather(*(self._entry(pool, call) for pool in models.pools)))
 
     async def find(self, name: str, call: Call) -> dict[str, Any]:
@@ -78,11 +80,25 @@ class Catalogue:
         seen, about = self._known.get(key, (0.0, {}))
         if time.monotonic() - seen < FRESH_S and seen:
             return about
-        entries = await self._ask(call, key or None)
+        entries = await self._shared(call, key or None)
         served = self._host.models.find(key or None).served_name
         about = next((one for one in entries if one.get("id") == served), entries[0])
         self._known[key] = (time.monotonic(), about)
         return about
+
+    async def _shared(self, call: Call, name: str | None) -> list[dict[str, Any]]:
+        """Whoever wants to know while somebody asks hears the same: however many list the models,
+        a host is asked by one of them at a time.
+        """
+        # As long as the first of them would wait, and no shorter than others would.
+        until = max(call.deadline, time.monotonic() + PATIENCE_S)
+        asked = Call(call.request_id, until)
+        try:
+            return await self._asking.of(
+                name, lambda: self._ask(asked, name), timeout_s=call.remaining()
+            )
+        except TimeoutError:
+            raise DeadlineExceeded from None
 
     async def _ask(self, call: Call, name: str | None) -> list[dict[str, Any]]:
         wanted = Wanted(model=name, fallback=False)

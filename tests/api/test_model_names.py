@@ -1,5 +1,6 @@
 """Routes by a model's name, on every route that takes one, and what keys and usage make of it."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -92,6 +93,15 @@ async def test_models_are_listed_with_what_their_hosts_say(fleet: Fleet) -> None
     assert [one.get("max_model_len") for one in data] == [4096, 1024, None]
     assert [one["available"] for one in data] == [True, True, False]
     assert data[0]["aliases"] == ["gpt-4o"]
+
+
+async def test_many_who_list_the_models_ask_each_host_once(fleet: Fleet) -> None:
+    host = await fleet.host("a")
+    fleet.write(fleet.model("one", "a"))
+    api = await fleet.api()
+    answers = await asyncio.gather(*(api.client.get("/v1/models") for _ in range(20)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert len([one for one in host.seen if one.path == "/openai/v1/models"]) == 1
 
 
 async def test_history_fits_the_context_of_the_model_that_is_asked(fleet: Fleet) -> None:

@@ -14,7 +14,7 @@ def turns(*tokens: int) -> list[PastTurn]:
 def test_shares_add_up_to_what_the_host_counted() -> None:
     sent: list[PastTurn] = []
     for prompt, answer in ((20, 8), (40, 8), (61, 5)):
-        sent += turns(own_tokens(prompt, answer, sent))
+        sent += turns(own_tokens(prompt, answer, sum(turn.tokens for turn in sent)))
         assert sum(turn.tokens for turn in sent) == prompt + answer
 
 
