@@ -83,9 +83,10 @@ class Balancer:
         left = [address for address in self.addresses if address not in tried]
         return min(left, key=lambda address: address.out_until, default=None)
 
-    def has_choice(self) -> bool:
-        """A request could still go somewhere, were the address it is at gone."""
-        return sum(_takes(address) for address in self.addresses) > 1 or self.may_empty
+    def has_choice(self, left: Address) -> bool:
+        """A request could still go somewhere, were the address it is at gone; it may be already."""
+        others = (address for address in self.addresses if address is not left)
+        return any(map(_takes, others)) or self.may_empty
 
     def _bound(self, address: Address, usable: list[Address]) -> int:
         flying = sum(one.in_flight for one in usable) + 1

@@ -143,8 +143,8 @@ class Pool:
         assert chosen is None or isinstance(chosen, HostAddress)
         return chosen
 
-    def has_choice(self) -> bool:
-        return self._balancer.has_choice()
+    def has_choice(self, left: HostAddress) -> bool:
+        return self._balancer.has_choice(left)
 
     def load(self) -> Load:
         room, addresses = self.room, self.addresses

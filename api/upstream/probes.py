@@ -96,7 +96,7 @@ class Probes:
     @contextmanager
     def watched(self, pool: Pool, address: HostAddress, waiting: Waiting) -> Iterator[None]:
         """While this is open, the request waits for its answer's first byte."""
-        if not pool.has_choice():
+        if len(pool.addresses) == 1 and not pool.has_choice(address):
             yield
             return
         timer = asyncio.get_running_loop().call_later(
@@ -118,8 +118,9 @@ class Probes:
 
     async def _ask_whether_alive(self, pool: Pool, address: HostAddress) -> None:
         misses = 0
-        while address.waiting and pool.has_choice():
-            if await self.answers(address, "/livez"):
+        while address.waiting:
+            # An address to go to may come while they wait.
+            if not pool.has_choice(address) or await self.answers(address, "/livez"):
                 misses = 0
                 await asyncio.sleep(SUSPECT_AFTER_S)
                 continue

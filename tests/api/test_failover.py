@@ -123,6 +123,32 @@ async def test_a_frozen_replica_keeps_nobody_waiting(
         over.set()
 
 
+async def test_who_waits_at_a_frozen_replica_that_is_out_already_is_not_forgotten(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others, who had waited there for longer, have put it out."""
+    monkeypatch.setattr(probes, "SUSPECT_AFTER_S", 0.5)
+    monkeypatch.setattr(probes, "PROBE_TIMEOUT_S", 0.1)
+    good = await fleet.host("good")
+    over = asyncio.Event()
+
+    async def says_nothing(_: asyncio.StreamWriter) -> None:
+        await over.wait()
+
+    async with raw_host(says_nothing) as frozen:
+        fleet.write({"name": "m", "addresses": [good.url, frozen.url]})
+        api = await fleet.api()
+        (pool,) = api.parts.host.models.pools
+        (address,) = (one for one in pool.addresses if one.url == frozen.url)
+        asked = [asyncio.create_task(api.chat(chat_id=str(n), user_prompt="q")) for n in range(20)]
+        await eventually(lambda: address.in_flight)
+        pool.failed(address, "frozen", surely=True)
+        async with asyncio.timeout(5):
+            answers = await asyncio.gather(*asked)
+        assert {answer.status_code for answer in answers} == {200}
+        over.set()
+
+
 async def test_a_slow_replica_is_not_a_frozen_one(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
