@@ -276,15 +276,17 @@ class Relay:
         return b"" if told and self._hide_usage else event, bool(data == "[DONE]")
 
     def _ended_well(self) -> None:
+        self._count_pieces()
         if self._charge is not None:
-            if self._charge.pieces is not None:
-                self._charge.pieces = self._pieces
             self._charge.untold(self._upstream.model)
+
+    def _count_pieces(self) -> None:
+        if self._charge is not None and self._charge.pieces is not None:
+            self._charge.pieces = self._pieces
 
     async def aclose(self) -> None:
         if self._closed:
             return
         self._closed = True
-        if self._charge is not None and self._charge.pieces is not None:
-            self._charge.pieces = self._pieces
+        self._count_pieces()
         await asyncio.shield(self._upstream.aclose())

@@ -4,14 +4,16 @@ the sick one is left alone until it answers again.
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from api.upstream import probes
-from tests.api.conftest import error_of, eventually
+from api.upstream.pool import HostAddress
+from tests.api.conftest import Api, error_of, eventually
 from tests.api.fleet import Fleet, completion, metric, running_fleet
-from tests.api.stub_host import Wire, holds, raw_host, refuse, resets, says
+from tests.api.stub_host import StubHost, Wire, holds, raw_host, refuse, resets, says
 
 pytestmark = pytest.mark.anyio
 NOBODY = "http://127.0.0.1:1"
@@ -98,36 +100,12 @@ async def test_an_outage_of_all_replicas_does_not_multiply_the_load(fleet: Fleet
     assert sum(fleet.counts().values()) <= 50 * 1.2 + 5
 
 
-async def test_a_frozen_replica_keeps_nobody_waiting(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It takes connections and says nothing, as a stopped process does."""
-    monkeypatch.setattr(probes, "SUSPECT_AFTER_S", 0.1)
-    monkeypatch.setattr(probes, "PROBE_TIMEOUT_S", 0.1)
-    good = await fleet.host("good")
-    over = asyncio.Event()
-
-    async def says_nothing(_: asyncio.StreamWriter) -> None:
-        await over.wait()
-
-    async with raw_host(says_nothing) as frozen:
-        fleet.write({"name": "m", "addresses": [good.url, frozen.url]})
-        api = await fleet.api()
-        async with asyncio.timeout(5):
-            answers = await asyncio.gather(
-                *(api.chat(chat_id=str(n), user_prompt="q") for n in range(20))
-            )
-        assert {answer.status_code for answer in answers} == {200}
-        assert len(good.generated) == 20
-        assert metric(api, "host_out", model="m", address=frozen.url) == 1
-        over.set()
-
-
-async def test_who_waits_at_a_frozen_replica_that_is_out_already_is_not_forgotten(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Others, who had waited there for longer, have put it out."""
-    monkeypatch.setattr(probes, "SUSPECT_AFTER_S", 0.5)
+@asynccontextmanager
+async def frozen_beside_a_good_one(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, suspect_after_s: float
+) -> AsyncIterator[tuple[Api, StubHost, HostAddress]]:
+    """The frozen one takes connections and says nothing, as a stopped process does."""
+    monkeypatch.setattr(probes, "SUSPECT_AFTER_S", suspect_after_s)
     monkeypatch.setattr(probes, "PROBE_TIMEOUT_S", 0.1)
     good = await fleet.host("good")
     over = asyncio.Event()
@@ -140,13 +118,35 @@ async def test_who_waits_at_a_frozen_replica_that_is_out_already_is_not_forgotte
         api = await fleet.api()
         (pool,) = api.parts.host.models.pools
         (address,) = (one for one in pool.addresses if one.url == frozen.url)
+        yield api, good, address
+        over.set()
+
+
+async def test_a_frozen_replica_keeps_nobody_waiting(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with frozen_beside_a_good_one(fleet, monkeypatch, 0.1) as (api, good, frozen):
+        async with asyncio.timeout(5):
+            answers = await asyncio.gather(
+                *(api.chat(chat_id=str(n), user_prompt="q") for n in range(20))
+            )
+        assert {answer.status_code for answer in answers} == {200}
+        assert len(good.generated) == 20
+        assert metric(api, "host_out", model="m", address=frozen.url) == 1
+
+
+async def test_who_waits_at_a_frozen_replica_that_is_out_already_is_not_forgotten(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others, who had waited there for longer, have put it out."""
+    async with frozen_beside_a_good_one(fleet, monkeypatch, 0.5) as (api, _, frozen):
         asked = [asyncio.create_task(api.chat(chat_id=str(n), user_prompt="q")) for n in range(20)]
-        await eventually(lambda: address.in_flight)
-        pool.failed(address, "frozen", surely=True)
+        await eventually(lambda: frozen.in_flight)
+        (pool,) = api.parts.host.models.pools
+        pool.failed(frozen, "frozen", surely=True)
         async with asyncio.timeout(5):
             answers = await asyncio.gather(*asked)
         assert {answer.status_code for answer in answers} == {200}
-        over.set()
 
 
 async def test_a_slow_replica_is_not_a_frozen_one(

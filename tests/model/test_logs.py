@@ -47,6 +47,8 @@ def test_a_newline_cannot_forge_a_line(formatter: logging.Formatter) -> None:
 def test_the_line_of_a_request_can_be_left_out(access: bool) -> None:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
+    own = logging.getLogger("model")
+    own_level = own.level
     try:
         configure("info", "json", access=access)
         assert logging.getLogger("model.access").isEnabledFor(logging.INFO) is access
@@ -55,6 +57,7 @@ def test_the_line_of_a_request_can_be_left_out(access: bool) -> None:
         configure("error", "json")
         root.handlers[:] = handlers
         root.setLevel(level)
+        own.setLevel(own_level)
 
 
 def test_json_lines_are_json() -> None:

@@ -141,8 +141,8 @@ def test_an_archive_installs_as_the_chart_does(chart: str, tmp_path: Path) -> No
 
 @NEEDS_HELM
 def test_what_is_not_in_the_repository_is_not_in_an_archive(tmp_path: Path) -> None:
-    own = ROOT / "charts/api-server/values-of-somebody.yaml"
-    own.write_text("auth: {password: hunter2}\n")
+    own = ROOT / "charts/api-server/of-somebody.txt"
+    own.write_text("hunter2")
     try:
         path = archive("api-server", tmp_path, commit="0", image=None)
     finally:

@@ -32,6 +32,13 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 app.kubernetes.io/component: predictor
 {{- end -}}
 
+{{/* The same for Services. Some networks (Amazon's VPC CNI) open a Service's address where its selector holds the label that the callers'
+NetworkPolicy names. */}}
+{{- define "model-host.serviceSelector" -}}
+{{ include "model-host.podSelector" . }}
+serving.kserve.io/inferenceservice: {{ include "model-host.fullname" . }}
+{{- end -}}
+
 {{- define "model-host.testSelector" -}}
 {{ include "model-host.selectorLabels" . }}
 app.kubernetes.io/component: test
