@@ -5,11 +5,13 @@
 #
 #   CLUSTER_NAME   name of the kind cluster, default qna
 #   NAMESPACE      namespace of both releases, default qna; it is made with Pod Security "restricted"
+#   CHARTS         folder with both charts, default those of this repository
 #   REPLICAS       pods of each part, default 2, with the chats in a PostgreSQL beside them; with 1 they are in a SQLite file
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 need docker kind kubectl helm
 cluster_exists || die "there is no cluster $CLUSTER_NAME: run k8s/cluster.sh up first"
+charts=${CHARTS:-$root/charts}
 replicas=${REPLICAS:-2}
 
 kube create namespace "$NAMESPACE" --dry-run=client -o yaml | kube apply -f - >/dev/null
@@ -49,8 +51,8 @@ release() { # NAME IMAGE [ARGUMENTS…]
   # The tag stays the same while the code changes; the image's id makes the pods follow it.
   id=$(docker image inspect --format '{{.Id}}' "$image:$version") || die "$image:$version is missing: run k8s/images.sh first"
   # Again, should KServe's webhook or the API server be away for a moment; wrong values fail at once.
-  helm template "$name" "$root/charts/$name" --values "$root/charts/$name/values-kind.yaml" "$@" >/dev/null || die "$name has wrong values"
-  retry 90 helm_ upgrade --install "$name" "$root/charts/$name" --namespace "$NAMESPACE" --values "$root/charts/$name/values-kind.yaml" \
+  helm template "$name" "$charts/$name" --values "$charts/$name/values-kind.yaml" "$@" >/dev/null || die "$name has wrong values"
+  retry 90 helm_ upgrade --install "$name" "$charts/$name" --namespace "$NAMESPACE" --values "$charts/$name/values-kind.yaml" \
     --set-string "podAnnotations.qna-image-id=$id" "$@" || die "$name could not be installed"
 }
 release model-host qna-model-host --set "replicas=$replicas" "$@"

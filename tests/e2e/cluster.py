@@ -49,9 +49,10 @@ def helm(*arguments: str, timeout_s: float = 300) -> str:
     return run("helm", "--kube-context", CONTEXT, "-n", NAMESPACE, *arguments, timeout_s=timeout_s)
 
 
-def deploy(*arguments: str) -> str:
+def deploy(*arguments: str, charts: Path = ROOT / "charts") -> str:
     """What `make deploy` does: both charts, and waiting until both answer."""
-    return run("bash", str(ROOT / "k8s/deploy.sh"), *arguments, timeout_s=600)
+    command = ["env", f"CHARTS={charts}", "bash", str(ROOT / "k8s/deploy.sh")]
+    return run(*command, *arguments, timeout_s=600)
 
 
 def pods(selector: str, namespace: str = NAMESPACE) -> list[dict[str, Any]]:
