@@ -141,7 +141,8 @@ smoke: ## Ask an installation everything that it has to answer (URL=, API_KEY=)
 
 e2e: export METRICS_SERVER = 1
 e2e: export KEDA = 1
-e2e: $(VENV)/.test cluster images ## From nothing: cluster, images, charts, cluster tests and a report
+e2e: export IMAGES = 1
+e2e: $(VENV)/.test cluster ## From nothing: cluster, images, charts, cluster tests and a report
 	@$(PY) -m pytest -m e2e tests/e2e $(PYTEST_ARGS)
 
 clean: ## Remove what the targets above have made here (not your chats in data/)

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The kind cluster with KServe and what it needs. Can be run again at any time: it does only what is missing.
 #
-#   k8s/cluster.sh up       make it (METRICS_SERVER=1 adds metrics-server, for HorizontalPodAutoscalers; KEDA=1 adds KEDA)
+#   k8s/cluster.sh up       make it (METRICS_SERVER=1 adds metrics-server, for HorizontalPodAutoscalers; KEDA=1 adds KEDA;
+#                           IMAGES=1 builds and loads the images meanwhile, as k8s/images.sh does)
 #   k8s/cluster.sh down     remove it and everything in it
 #   k8s/cluster.sh status   nodes, and what is installed
 #
@@ -104,11 +105,16 @@ install_kserve() {
 up() {
   need docker kind kubectl helm
   docker info >/dev/null 2>&1 || die "the Docker engine does not answer"
+  local installing=() building=
+  [ "${IMAGES:-0}" != 1 ] || { bash "$here/images.sh" build & building=$!; }
   make_nodes
-  local installing=()
   [ "${METRICS_SERVER:-0}" != 1 ] || { install_metrics_server & installing+=($!); }
   [ "${KEDA:-0}" != 1 ] || { install_keda & installing+=($!); }
   install_kserve & installing+=($!)
+  if [ -n "$building" ]; then
+    all_of "$building"
+    bash "$here/images.sh" load & installing+=($!)
+  fi
   all_of "${installing[@]}"
   log "the cluster $CLUSTER_NAME is ready"
 }

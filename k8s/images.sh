@@ -36,36 +36,47 @@ id_on_node() { # NODE IMAGE
   docker exec "$1" crictl inspecti --output go-template --template '{{.status.id}}' "$2" 2>/dev/null || true
 }
 
-load() { # IMAGE NODE
-  local id said="$logs/$2-${1//[\/:]/-}"
-  id=$(docker image inspect --format '{{.Id}}' "$1") || die "$1 is not here"
-  [ "$(id_on_node "$2" "$1")" != "$id" ] || { log "$1 is in $2 already"; return; }
-  # What `kind load` does, without a copy on the disk in between.
-  docker save "$1" | docker exec --privileged --interactive "$2" \
-    ctr --namespace=k8s.io images import --all-platforms --digests - >"$said" 2>&1 \
-    || { cat "$said" >&2; die "$1 could not be loaded into $2"; }
+# What `kind load` does, without a copy on the disk in between, and read once for all nodes.
+load() { # IMAGE NODE…
+  local image=$1 id node name wanting=() pipes=() loading=()
+  shift
+  id=$(docker image inspect --format '{{.Id}}' "$image") || die "$image is not here"
+  name=${image//[\/:]/-}
+  for node in "$@"; do
+    if [ "$(id_on_node "$node" "$image")" = "$id" ]; then log "$image is in $node already"; else wanting+=("$node"); fi
+  done
+  [ "${#wanting[@]}" -gt 0 ] || return 0
+  for node in "${wanting[@]}"; do
+    mkfifo "$logs/$name-$node.tar" && pipes+=("$logs/$name-$node.tar")
+    import "$image" "$node" "$logs/$name-$node" & loading+=($!)
+  done
+  docker save "$image" | tee "${pipes[@]}" >/dev/null & loading+=($!)
+  all_of "${loading[@]}"
+}
+
+import() { # IMAGE NODE PATH
+  docker exec --privileged --interactive "$2" ctr --namespace=k8s.io images import --all-platforms --digests - \
+    <"$3.tar" >"$3.log" 2>&1 || { cat "$3.log" >&2; die "$1 could not be loaded into $2"; }
   log "$1 is loaded into $2"
 }
 
-load_api() { # NODE
+load_api() { # NODE…
   # Where this fails, the node pulls it itself when it needs it.
-  (load "$POSTGRES_IMAGE" "$1") || log "$POSTGRES_IMAGE is left to $1"
-  load "qna-api-server:$version" "$1"
+  (load "$POSTGRES_IMAGE" "$@") || log "$POSTGRES_IMAGE is left to $*"
+  load "qna-api-server:$version" "$@"
 }
 
 load_both() {
   need docker kind kubectl
   cluster_exists || die "there is no cluster $CLUSTER_NAME: run k8s/cluster.sh up first"
   docker image inspect "$POSTGRES_IMAGE" >/dev/null 2>&1 || docker pull --quiet "$POSTGRES_IMAGE" >/dev/null || die "$POSTGRES_IMAGE cannot be had"
-  local pool nodes node loading=()
-  for pool in api gpu; do
-    nodes=$(nodes_of_pool "$pool")
-    [ -n "$nodes" ] || die "the cluster $CLUSTER_NAME has no node with the label pool=$pool"
-    for node in ${nodes//,/ }; do
-      if [ "$pool" = api ]; then load_api "$node" & else load "qna-model-host:$version" "$node" & fi
-      loading+=($!)
-    done
-  done
+  local api_nodes gpu_nodes loading=()
+  mapfile -t api_nodes < <(nodes_of_pool api)
+  mapfile -t gpu_nodes < <(nodes_of_pool gpu)
+  [ "${#api_nodes[@]}" -gt 0 ] || die "the cluster $CLUSTER_NAME has no node with the label pool=api"
+  [ "${#gpu_nodes[@]}" -gt 0 ] || die "the cluster $CLUSTER_NAME has no node with the label pool=gpu"
+  load_api "${api_nodes[@]}" & loading+=($!)
+  load "qna-model-host:$version" "${gpu_nodes[@]}" & loading+=($!)
   all_of "${loading[@]}"
 }
 

@@ -27,8 +27,8 @@ helm_() { helm --kube-context "$context" "$@"; }
 
 cluster_exists() { kind get clusters 2>/dev/null | grep -qx "$CLUSTER_NAME"; }
 
-nodes_of_pool() { # POOL: the names of its nodes, with commas between
-  kube get nodes -l "pool=$1" -o jsonpath='{range .items[*]}{.metadata.name}{"\n"}{end}' | paste -sd, -
+nodes_of_pool() { # POOL: the names of its nodes, one on each line
+  kube get nodes -l "pool=$1" -o jsonpath='{range .items[*]}{.metadata.name}{"\n"}{end}'
 }
 
 # Runs a command until it succeeds; shows what it said last when it never does.
