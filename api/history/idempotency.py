@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, insert, select, update
 
+from api.clock import now_ms
 from api.errors import IdempotencyKeyInUse, IdempotencyKeyReused
 from api.history import leases
 from api.history.models import KeyRow, TurnRow
-from api.history.rows import now_ms, of
+from api.history.rows import of
 from api.history.store import Once, StartedTurn, StoredAnswer
 
 

@@ -15,10 +15,11 @@ from sqlalchemy import (
     update,
 )
 
+from api.clock import now_ms
 from api.errors import ChatBusy, ChatExists, ChatNotFound, OutOfRange
 from api.history import leases, reading
 from api.history.models import ChatRow, KeyRow, LeaseRow, TurnRow
-from api.history.rows import locked, now_ms, of, stands
+from api.history.rows import locked, of, stands
 from api.history.sizes import BRANCH_BYTES, BRANCH_TURNS, bytes_of
 from api.history.sqlite import leave_nothing_behind
 from api.history.store import ChatHead, TurnStatus

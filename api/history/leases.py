@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, case, delete, select, update
 
+from api.clock import now_ms
 from api.errors import ChatBusy
 from api.history import prepared
 from api.history.models import LeaseRow, TurnRow
-from api.history.rows import IDS_AT_ONCE, PENDING, now_ms, of
+from api.history.rows import IDS_AT_ONCE, PENDING, of
 from api.history.store import TurnStatus
 
 # An attempt at another answer that died never stands; what it was to replace still does.

@@ -3,8 +3,8 @@
 import logging
 
 from api import logs
+from api.clock import now_ms
 from api.errors import ApiError
-from api.history.rows import now_ms
 from api.history.store import ChatStore
 from api.loops import attempt, repeat
 

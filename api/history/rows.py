@@ -1,6 +1,5 @@
 """The few expressions that every statement on chats needs."""
 
-import time
 from typing import Any, TypeVarTuple
 
 from sqlalchemy import ColumnClause, ColumnElement, Select, and_, literal_column, or_
@@ -13,10 +12,6 @@ Columns = TypeVarTuple("Columns")
 PENDING: ColumnClause[str] = literal_column("'pending'")
 # Databases bound the number of parameters of a statement.
 IDS_AT_ONCE = 500
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def of(table: Any, owner: str, chat_id: str) -> tuple[ColumnElement[bool], ...]:

@@ -18,9 +18,9 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from api import logs
+from api.clock import now_ms
 from api.errors import ApiError
 from api.history import database, idempotency, keeping, leases, migrate, reading, turns
-from api.history.rows import now_ms
 from api.history.search import search_chats
 from api.history.sizes import PAGE_BYTES
 from api.history.store import (

@@ -10,11 +10,12 @@ from typing import Any
 
 from sqlalchemy import Connection, CursorResult, delete, select, update
 
+from api.clock import now_ms
 from api.errors import ChatHasNoTurns, ChatMovedOn, ChatNotFound, IdempotencyKeyInUse
 from api.history import idempotency, leases, prepared
 from api.history.idempotency import KeyUse
 from api.history.models import ChatRow, TurnRow
-from api.history.rows import PENDING, now_ms, of, stands
+from api.history.rows import PENDING, of, stands
 from api.history.sizes import PAST_BYTES
 from api.history.store import (
     LeaseLost,

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from api import logs
+from api.clock import now_ms
 from api.errors import InvalidApiKey, MissingApiKey, NotFound
 from api.keys import statements
 from api.keys.known import KnownKeys
@@ -82,7 +83,7 @@ class KeyService:
             # Compared also when there is nothing to compare with, so that the time tells nothing.
             hmac.compare_digest(_NO_DIGEST, presented.digest)
             return None
-        now = statements.now_ms()
+        now = now_ms()
         if not entry.key.is_right(presented.digest, now):
             again = await self._known.get_again(entry)
             if again is None or not again.key.is_right(presented.digest, now):
@@ -118,7 +119,7 @@ class KeyService:
             models=models,
             limits=limits or Limits(),
             digest=digest_of(text),
-            created_ms=statements.now_ms(),
+            created_ms=now_ms(),
             expires_ms=expires_ms,
         )
 

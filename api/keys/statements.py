@@ -1,12 +1,12 @@
 """What is done with keys inside a transaction: plain functions on a connection."""
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, Select, delete, insert, select, tuple_, update
 
+from api.clock import now_ms
 from api.errors import TooManyOldTexts
 from api.keys.records import LIMIT_NAMES, Key, Limits, OldText, Scope, Tenant
 from api.keys.rows import ApiKeyRow, TenantRow
@@ -14,10 +14,6 @@ from api.keys.rows import ApiKeyRow, TenantRow
 _TENANT_LIMITS = [getattr(TenantRow, name).label(f"tenant_{name}") for name in LIMIT_NAMES]
 
 MOST_OLD_TEXTS = 4
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def find_key(connection: Connection, key_id: str) -> Key | None:

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from api.clock import now_ms
 from api.context import context_of
 from api.errors import ApiError, InvalidRequest
 from api.routes.admin import administrator
@@ -108,8 +108,8 @@ async def _report(request: Request, *, tenant: str | None) -> Response:
     form = request.query_params.get("format", "json")
     if form not in ("json", "csv"):
         raise InvalidRequest("format: must be json or csv", param="format")
-    now_ms = time.time_ns() // 1_000_000
-    next_hour = now_ms - now_ms % HOUR_MS + HOUR_MS
+    now = now_ms()
+    next_hour = now - now % HOUR_MS + HOUR_MS
     start = _when(request, "start", next_hour - DEFAULT_DAYS * DAY_MS)
     end = _when(request, "end", next_hour)
     groups = _groups(request)

@@ -152,10 +152,6 @@ class Pool:
         tokens = sum(address.tokens for address in addresses)
         return Load(questions + room.requests, room.requests, tokens + room.tokens)
 
-    def counts(self) -> dict[State, int]:
-        states = [address.state for address in self.addresses]
-        return {state: states.count(state) for state in State}
-
     # ---- what became of a request ---------------------------------------------------------------
 
     def began(self, address: HostAddress, tokens: int | None) -> None:

@@ -8,13 +8,13 @@ whether it was stored is tried again as it was, and the database knows it by its
 
 import asyncio
 import logging
-import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from api import logs
+from api.clock import now_ms
 from api.errors import ApiError
 from api.keys.records import Caller
 from api.keys.service import Database
@@ -59,8 +59,8 @@ class UsageRecorder:
         if answered and len(self._models) < _MOST_MODELS and len(model) <= _LONGEST_MODEL:
             self._models.add(model)
         known = model if model in self._models else ""
-        now_ms = _now_ms()
-        where = Where(now_ms - now_ms % HOUR_MS, caller.tenant, caller.key_id, known)
+        now = now_ms()
+        where = Where(now - now % HOUR_MS, caller.tenant, caller.key_id, known)
         waiting = self._waiting.get(where)
         if waiting is not None:
             waiting.add(counts)
@@ -113,10 +113,6 @@ class UsageRecorder:
     async def _write(self, batch: Batch) -> None:
         await self._database.run(
             "add_usage",
-            lambda connection: statements.add(connection, batch, _now_ms()),
+            lambda connection: statements.add(connection, batch, now_ms()),
             writes=True,
         )
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -8,11 +8,11 @@ import pytest
 from sqlalchemy import update
 
 from api.__main__ import main
+from api.clock import now_ms
 from api.errors import ChatBusy
 from api.history import Once, Purged, SqlStore, sql
 from api.history.models import ChatRow, KeyRow
 from api.history.retention import oldest_ms, sweep_for_ever
-from api.history.rows import now_ms
 from tests.api.conftest import eventually
 from tests.api.processes import process
 from tests.api.stores import DONE, OpenStore, begin
