@@ -67,8 +67,8 @@ run: $(VENV)/.run ## Start both servers and print where to ask (MODEL=, DEVICE=,
 	@[ "$(TORCH)" = auto ] || PYTHON=$(PY) bash scripts/install_torch.sh
 	@MODEL="$(MODEL)" MODEL_HOST_DEVICE="$(DEVICE)" exec $(PY) scripts/run.py --api-port "$(API_PORT)" --model-port "$(MODEL_PORT)"
 
-test: $(VENV)/.test ## Run every test that needs no cluster, in two processes (PYTEST_ARGS="-n 0 …" for one)
-	@$(PY) -m pytest -m "not e2e" -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+test: $(VENV)/.test ## Run every test that needs no cluster, in four processes (PYTEST_ARGS="-n 0 …" for one)
+	@$(PY) -m pytest -m "not e2e" -n 4 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 check: $(VENV)/.check check-page ## Format, lint, types, import rules, charts, Dockerfiles, the page
 	@$(VENV)/bin/ruff format --check .

@@ -4,7 +4,6 @@ where nobody asks, and the first question after that answered all the same.
 
 import json
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,7 +15,6 @@ from tests.e2e.cluster import (
     NAMESPACE,
     ROOT,
     CommandFailed,
-    deploy,
     eventually,
     helm,
     key_of,
@@ -62,7 +60,7 @@ def _scale(least: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def scaled(installed: float) -> Iterator[None]:
+def scaled(installed: float) -> None:
     """One to three pods, by what the API server is asked for; it holds questions meanwhile."""
     try:
         kubectl("-n", "keda", "get", "deployment/keda-operator")
@@ -80,9 +78,7 @@ def scaled(installed: float) -> Iterator[None]:
         "-n", NAMESPACE, "wait", "--for=condition=Ready", "scaledobject/model-host",
         "--timeout=120s",
     )  # fmt: skip
-    yield
-    deploy()
-    wait_until_settled()
+    # Nothing is put back: no later test asks these releases, and each run begins by deploying both.
 
 
 def load_of(http: httpx.Client) -> dict[str, Any]:
