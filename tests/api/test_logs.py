@@ -70,13 +70,6 @@ def test_a_newline_cannot_forge_a_line() -> None:
 
 @pytest.mark.parametrize("access", [True, False])
 def test_the_line_of_a_request_can_be_left_out(access: bool) -> None:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    try:
-        configure("info", "json", access=access)
-        assert logging.getLogger("api.access").isEnabledFor(logging.INFO) is access
-        assert logging.getLogger("api.upstream").isEnabledFor(logging.INFO)
-    finally:
-        configure("info", "json")
-        root.handlers[:] = handlers
-        root.setLevel(level)
+    configure("info", "json", access=access)
+    assert logging.getLogger("api.access").isEnabledFor(logging.INFO) is access
+    assert logging.getLogger("api.upstream").isEnabledFor(logging.INFO)

@@ -45,19 +45,9 @@ def test_a_newline_cannot_forge_a_line(formatter: logging.Formatter) -> None:
 
 @pytest.mark.parametrize("access", [True, False])
 def test_the_line_of_a_request_can_be_left_out(access: bool) -> None:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    own = logging.getLogger("model")
-    own_level = own.level
-    try:
-        configure("info", "json", access=access)
-        assert logging.getLogger("model.access").isEnabledFor(logging.INFO) is access
-        assert logging.getLogger("model.host").isEnabledFor(logging.INFO)
-    finally:
-        configure("error", "json")
-        root.handlers[:] = handlers
-        root.setLevel(level)
-        own.setLevel(own_level)
+    configure("info", "json", access=access)
+    assert logging.getLogger("model.access").isEnabledFor(logging.INFO) is access
+    assert logging.getLogger("model.host").isEnabledFor(logging.INFO)
 
 
 def test_json_lines_are_json() -> None:
