@@ -17,6 +17,8 @@ from api.errors import ApiError, DeadlineExceeded
 from api.keys.records import NOBODY, Caller
 
 SCOPE_KEY = "qna.context"
+PROBES = frozenset({"/livez", "/readyz", "/metrics", "/load"})
+"""Asked by machines, all the time: no trace, and no line in the log."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}\Z")
 
 

@@ -14,7 +14,7 @@ import time
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import logs
-from api.context import SCOPE_KEY, RequestContext, context_of, request_id_from
+from api.context import PROBES, SCOPE_KEY, RequestContext, context_of, request_id_from
 from api.errors import ApiError, Draining, InternalError, Overloaded
 from api.lifecycle import Lifecycle
 from api.loops import attempt
@@ -23,7 +23,6 @@ from api.sse import MEDIA_TYPE, end_with_error
 from api.tracing import Tracing, current, entered
 
 logger = logging.getLogger("api.access")
-PROBES = frozenset({"/livez", "/readyz", "/metrics", "/load"})
 
 
 def header(scope: Scope, name: bytes) -> str | None:

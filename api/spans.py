@@ -37,6 +37,7 @@ from prometheus_client import Counter
 from starlette.types import Scope
 
 from api import __version__, logs
+from api.context import PROBES
 from api.metrics import Metrics
 from api.settings import Settings
 from api.tracing import NO_TRACE, Attempt, Trace, Tracing, given_headers
@@ -45,7 +46,6 @@ logger = logging.getLogger("api.spans")
 SERVICE = "qna-api-server"
 # Others hold the name of a model as a caller wrote it.
 NAMED_PATHS = frozenset({"/generate", "/openai/v1/chat/completions", "/openai/v1/completions"})
-UNTRACED = frozenset({"/livez", "/readyz", "/metrics", "/load"})
 MOST_WAITING = 2048
 CLOSE_S = 2.0
 """What spans that still wait at the end get; the chart counts it into the pod's grace period."""
@@ -82,7 +82,7 @@ class SpanTracing(Tracing):
         logs.event(logger, logging.INFO, "spans are sent", **about)
 
     def begin(self, scope: Scope) -> Trace:
-        if scope["path"] in UNTRACED:
+        if scope["path"] in PROBES:
             return NO_TRACE
         caller = _W3C.extract(given_headers(scope), getter=_GETTER)
         span = self._tracer.start_span(

@@ -1,12 +1,12 @@
 """Administration of keys and tenants, for callers with the scope admin."""
 
-from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from api.clock import time_text
 from api.context import context_of
 from api.errors import InvalidRequest, PermissionDenied, ScopeMissing
 from api.keys.records import Caller, Key, Limits, Scope, Tenant
@@ -212,22 +212,16 @@ def view(key: Key) -> dict[str, Any]:
         "scopes": sorted(key.scopes),
         "models": None if key.models is None else sorted(key.models),
         "limits": key.limits.as_dict(),
-        "created_at": _time(key.created_ms),
-        "expires_at": _time(key.expires_ms),
-        "revoked_at": _time(key.revoked_ms),
-        "old_valid_until": _time(key.old[0].until_ms if key.old else None),
+        "created_at": time_text(key.created_ms),
+        "expires_at": time_text(key.expires_ms),
+        "revoked_at": time_text(key.revoked_ms),
+        "old_valid_until": time_text(key.old[0].until_ms if key.old else None),
     }
 
 
 def tenant_view(tenant: Tenant) -> dict[str, Any]:
     return {
         "tenant": tenant.tenant,
-        "created_at": _time(tenant.created_ms),
+        "created_at": time_text(tenant.created_ms),
         "limits": tenant.limits.as_dict(),
     }
-
-
-def _time(milliseconds: int | None) -> str | None:
-    if milliseconds is None:
-        return None
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds")

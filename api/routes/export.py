@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from api import markdown
+from api.clock import time_text
 from api.context import context_of
 from api.errors import ApiError, InvalidRequest
 from api.history import ChatHead, Turn, TurnPage
@@ -25,7 +26,6 @@ from api.routes.pages import (
     chat_id_of,
     query,
     replaced_of,
-    time_text,
     view_of_head,
     view_of_turn,
 )

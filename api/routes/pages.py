@@ -2,13 +2,13 @@
 
 import base64
 import binascii
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote
 
 import orjson
 from starlette.requests import Request
 
+from api.clock import time_text
 from api.errors import ChatNotFound, InvalidRequest
 from api.history import ChatHead, Turn, TurnPage
 
@@ -110,13 +110,6 @@ def decode_cursor(request: Request, *kinds: tuple[type, ...]) -> tuple[Any, ...]
     ):
         raise InvalidRequest("cursor: is none that this server gave", param="cursor")
     return tuple(values)
-
-
-def time_text(milliseconds: int | None) -> str | None:
-    if milliseconds is None:
-        return None
-    when = datetime.fromtimestamp(milliseconds / 1000, UTC)
-    return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def summary(head: ChatHead) -> dict[str, Any]:

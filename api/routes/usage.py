@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from api.clock import now_ms
+from api.clock import now_ms, time_text
 from api.context import context_of
 from api.errors import ApiError, InvalidRequest
 from api.routes.admin import administrator
@@ -121,7 +121,7 @@ async def _report(request: Request, *, tenant: str | None) -> Response:
         return _csv(request, groups, await anext(pages), pages)
     rows = [_line(row) for row in await usage.read(asked)]
     truncated = len(rows) > MOST_ROWS
-    times = {"start": _iso(start), "end": _iso(end)}
+    times = {"start": time_text(start), "end": time_text(end)}
     return json_answer(times | {"rows": rows[:MOST_ROWS], "truncated": truncated})
 
 
@@ -148,7 +148,7 @@ def _when(request: Request, name: str, default: int) -> int:
         when = datetime.fromisoformat(text.replace(" ", "+"))
         when = when if when.tzinfo else when.replace(tzinfo=UTC)
         milliseconds = int(when.timestamp() * 1000)
-        _iso(milliseconds)  # in years that can be written in UTC
+        time_text(milliseconds)  # in years that can be written in UTC
         return milliseconds
     except (ValueError, OverflowError):
         raise InvalidRequest(
@@ -157,7 +157,7 @@ def _when(request: Request, name: str, default: int) -> int:
 
 
 def _line(row: dict[str, Any]) -> dict[str, Any]:
-    return row | {name: _iso(int(row[name])) for name in ("hour", "day") if name in row}
+    return row | {name: time_text(int(row[name])) for name in ("hour", "day") if name in row}
 
 
 def _csv(
@@ -195,7 +195,3 @@ def _cell(value: Any) -> Any:
     if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
         return "'" + value
     return value
-
-
-def _iso(milliseconds: int) -> str:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

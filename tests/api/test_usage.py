@@ -238,7 +238,7 @@ async def test_csv(keyed: Api) -> None:
     assert answer.headers["content-type"].startswith("text/csv")
     (row,) = list(csv.DictReader(io.StringIO(answer.text)))
     assert row["key"] == key_id
-    assert row["day"].endswith("T00:00:00Z")
+    assert row["day"].endswith("T00:00:00.000Z")
     assert row["requests"] == "1"
 
 
