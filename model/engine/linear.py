@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model.kernels import elementwise, pool
+from model.kernels import elementwise, memory, pool
 from model.kernels.layer import Weights
 from model.kernels.products import (
     BFLOAT16,
@@ -197,8 +197,7 @@ def _panels(weight: Tensor, numbers: int) -> Floats:
     whole = weight.new_zeros(panels * LANES, depth * numbers)
     whole[:channels, :inputs] = weight
     words = whole.view(torch.float32).view(panels, LANES, depth)
-    # numpy asks for large pages, which torch does not.
-    out = np.empty((panels, depth, LANES), np.float32)
+    out = memory.empty((panels, depth, LANES))
     out[:] = words.transpose(1, 2).numpy()
     return out
 
