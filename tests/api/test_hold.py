@@ -197,7 +197,7 @@ async def test_who_cannot_wait_as_long_as_it_took_last_time_is_refused_at_once(
         assert (await asked).status_code == 200
     began = time.monotonic()
     answer = await server.chat(**QUESTION, timeout_ms=1500)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 1.4
     assert answer.status_code == 503
     # Measured, not configured.
     assert error_of(answer)["expected_wait_s"] == 3
@@ -234,7 +234,7 @@ async def test_what_is_no_question_neither_waits_nor_starts_a_host(sleeper: Slee
     began = time.monotonic()
     answer = await server.client.get("/v1/models")
     assert answer.status_code == 503
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5  # who waits, waits for ten
     assert (await load(server))["requests"] == 0
 
 

@@ -215,7 +215,7 @@ async def test_a_retry_never_passes_the_deadline() -> None:
     async with Client("http://127.0.0.1:1", retry_attempts=10) as client:
         started = time.monotonic()
         await client.fails(0.5)
-        assert time.monotonic() - started < 1.0
+        assert time.monotonic() - started < 2
 
 
 @contextmanager

@@ -104,7 +104,7 @@ def test_the_engine_stops_at_the_clients_deadline(pair: Pair, side: str, stream:
         path, json=body | ENDLESS | {"stream": stream}, headers=headers
     )
     took = time.monotonic() - began
-    assert 0.15 < took < 0.9
+    assert 0.15 < took < 3
     if stream:
         assert answer.status_code == 200
         assert "event: error" in answer.text
