@@ -106,7 +106,7 @@ def sampled() -> Workload:
 def second_turn(*, history: int = 1024, new: int = 32, pairs: int = 4) -> Workload:
     """One chat after the other: a cold turn, then a turn that repeats all of it and adds a little.
 
-    The answer of the first turn is one token, so what the second repeats is known beforehand.
+    What the second repeats is the prompt of the first alone, which is known beforehand.
     """
     rng = random.Random(1)
     requests: list[Request] = []
@@ -145,7 +145,7 @@ def long_arrival(*, streams: int = 32, prompt: int = 1024) -> Workload:
 
 WORKLOADS: dict[str, Callable[[], Workload]] = {
     "w1": lambda: uniform("w1", count=32, concurrency=32),
-    # Few requests, or one at a time would take minutes; W1's first eight.
+    # Few requests, or one at a time would take minutes; as long as W1's first eight.
     "w1-c1": lambda: uniform("w1-c1", count=8, concurrency=1),
     "w1-c8": lambda: uniform("w1-c8", count=32, concurrency=8),
     "w1-c128": lambda: uniform("w1-c128", count=128, concurrency=128),

@@ -38,6 +38,7 @@ def main() -> int:
 
 if __name__ == "__main__":
     code = main()
+    ahead.give_up()
     logging.shutdown()
     sys.stdout.flush()
     # Everything is closed. Taking torch apart would cost seconds, and an engine thread that is

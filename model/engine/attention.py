@@ -19,6 +19,8 @@ from model.engine.kv_cache import KVCache
 
 IMPLEMENTATION = "qna_paged"
 BATCH_KEYWORD = "step_batch"
+MOST_SCORES = 2**24
+"""At a time, where they are made one by one: a long prompt over a long context has billions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +144,18 @@ def visible_from(span: Span, window: int | None) -> int:
 
 def attend(query: Tensor, keys: Tensor, values: Tensor, options: AttentionOptions) -> Tensor:
     """query (heads, q, dim): the last q of the n tokens in keys and values (kv_heads, n, dim)."""
-    if options.softcap is not None or options.sinks is not None:
-        return _attend_explicitly(query, keys, values, options)
     heads, q, _ = query.shape
+    if options.softcap is not None or options.sinks is not None:
+        hidden = keys.shape[1] - q
+        rows = max(MOST_SCORES // (heads * keys.shape[1]), 1)
+        parts = []
+        for begin in range(0, q, rows):
+            end = min(begin + rows, q)
+            seen = hidden + end
+            parts.append(
+                _attend_explicitly(query[:, begin:end], keys[:, :seen], values[:, :seen], options)
+            )
+        return torch.cat(parts, dim=1)
     if q == 1:
         # The heads that share keys stand in for rows, so that nothing is repeated or masked.
         rows = query.view(1, keys.shape[0], heads // keys.shape[0], -1)

@@ -26,7 +26,7 @@ from model.engine.sampler import CompiledPicker, Picker, PlainPicker
 class Backend:
     compute: Compute
     attention: Callable[[KVCache], Attention]
-    form: str
+    description: str
     """How the layers are computed, for the start-up log."""
     set_threads: tuple[Callable[[int], None], ...] = (torch.set_num_threads,)
     picker: Picker = field(default_factory=PlainPicker)
@@ -54,9 +54,9 @@ def fast(numbers: str, block_size: int, model: PreTrainedModel) -> Backend:
         layers, compute = "transformers' layers", partial(forward, model)
         pack_linears(model, kind)
     ahead.wait()
-    form = f"{layers}, {description(kind)}, pages read in place"
+    described = f"{layers}, {description(kind)}, pages read in place"
     set_threads = (torch.set_num_threads, pool.set_threads)
-    return Backend(compute, PagedAttention, form, set_threads, CompiledPicker())
+    return Backend(compute, PagedAttention, described, set_threads, CompiledPicker())
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,11 @@
 Owns the order of these steps. Engine thread, once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
+from transformers import PretrainedConfig, PreTrainedModel
 
 from model.engine.admission import Admission
 from model.engine.backends import Form, candidates, form_of
@@ -13,12 +15,12 @@ from model.engine.block_manager import BlockManager
 from model.engine.config import EngineConfig, EngineInfo
 from model.engine.engine import Engine
 from model.engine.errors import ModelLoadError, UnsupportedModel
-from model.engine.kv_cache import KVCache
+from model.engine.kv_cache import KVCache, LayerShape
 from model.engine.loader import eos_token_ids, load_config, load_model
 from model.engine.model_runner import ModelRunner
 from model.engine.pace import Pace
 from model.engine.scheduler import Scheduler
-from model.engine.self_test import probe, self_test
+from model.engine.self_test import Tested, probe, self_test
 from model.engine.sizes import (
     Reasons,
     resolve_device,
@@ -45,32 +47,15 @@ def build_engine(config: EngineConfig, on_progress: Callable[[str], None]) -> En
     model_config = load_config(config)
     dtype = resolve_dtype(config, model_config, device, reasons)
     max_model_len = resolve_model_len(config, model_config, reasons)
-    names, reason = candidates(config, device, dtype)
-    if names == ("plain",):
-        ahead.give_up()
-    forms = [form_of(name, dtype, config.block_size) for name in names]
-    if config.dtype == "auto" and dtype is torch.bfloat16 and device.type == "cpu":
-        # What won the measurement is our kernels' bfloat16, not torch's.
-        exact = (form_of(name, torch.float32, config.block_size) for name in names)
-        forms = [forms[0], *exact]
-    for form in forms:
-        model = load_model(config, model_config, form.dtype, device, on_progress)
-        on_progress("comparing the engine with transformers' own forward pass")
-        # On a GPU the probe is a full step: what it takes is seen before the rest is given away.
-        shapes = probe(model, config.max_num_batched_tokens if device.type == "cuda" else 2)
-        work = flops_per_token(model)  # counted now: packing takes the weights away
-        try:
-            tested = self_test(model, shapes, form, max_model_len, block_size=config.block_size)
-            break
-        except UnsupportedModel as error:
-            if form is forms[-1]:
-                raise
-            reason = str(error)
-            del model
-            on_progress(f"the {form.name} kernels do not fit this model")
-    backend = tested.backend
-    step_s = tested.seconds_per_token * config.max_num_batched_tokens
-    reasons.note("kernels", f"{backend.form}; {tested.seen}; {reason}")
+    forms, reason = _forms(config, device, dtype)
+    loaded = _first_that_fits(
+        forms, config, model_config, max_model_len, device, reasons, on_progress
+    )
+    model, shapes = loaded.model, loaded.shapes
+    backend = loaded.tested.backend
+    step_s = loaded.tested.seconds_per_token * config.max_num_batched_tokens
+    why = loaded.refused or reason
+    reasons.note("kernels", f"{backend.description}; {loaded.tested.seen}; {why}")
     vocabulary = model.get_input_embeddings().num_embeddings
     step_bytes = step_memory(
         config, model_config, device, vocabulary, backend.picker.bytes_per_logit
@@ -81,16 +66,16 @@ def build_engine(config: EngineConfig, on_progress: Callable[[str], None]) -> En
     try:
         cache = KVCache(shapes, num_blocks, config.block_size, device)
     except RuntimeError as error:  # torch says "out of memory" in several ways
-        reason = reasons.by_name["num_kv_blocks"]
-        raise ModelLoadError(f"the KV cache cannot be allocated: {reason}") from error
+        size = reasons.by_name["num_kv_blocks"]
+        raise ModelLoadError(f"the KV cache cannot be allocated: {size}") from error
     watchdog_s = min(max(config.watchdog_s, WATCHDOG_STEPS * step_s), 10 * config.watchdog_s)
     reasons.note("watchdog_s", f"asked {config.watchdog_s:g}; a full step may take {step_s:.1f} s")
     info = EngineInfo(
         model_id=config.model,
         architecture=type(model).__name__,
         device=str(device),
-        dtype=_dtype_of(form),
-        kernels=form.name,
+        dtype=_dtype_of(loaded.form),
+        kernels=loaded.form.name,
         max_model_len=max_model_len,
         vocab_size=vocabulary,
         eos_token_ids=eos_token_ids(model, vocabulary),
@@ -112,10 +97,69 @@ def build_engine(config: EngineConfig, on_progress: Callable[[str], None]) -> En
         backend.attention(cache),
         config.block_size,
         device,
-        Threads(threads, work, *backend.set_threads),
+        Threads(threads, loaded.flops_per_token, *backend.set_threads),
         backend.picker,
     )
     return assemble(runner, info)
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """A model in the form that serves it."""
+
+    form: Form
+    model: PreTrainedModel
+    shapes: list[LayerShape]
+    tested: Tested
+    flops_per_token: float
+    refused: str | None
+    """Why a better form does not serve it."""
+
+
+def _forms(
+    config: EngineConfig, device: torch.device, dtype: torch.dtype
+) -> tuple[list[Form], str]:
+    """Those to try, best first, and why no better one."""
+    names, reason = candidates(config, device, dtype)
+    if names == ("plain",):
+        ahead.give_up()
+    forms = [form_of(name, dtype, config.block_size) for name in names]
+    if config.dtype == "auto" and dtype is torch.bfloat16 and device.type == "cpu":
+        # What won the measurement is our kernels' bfloat16, not torch's.
+        exact = (form_of(name, torch.float32, config.block_size) for name in names)
+        forms = [forms[0], *exact]
+    return forms, reason
+
+
+def _first_that_fits(
+    forms: Sequence[Form],
+    config: EngineConfig,
+    model_config: PretrainedConfig,
+    max_model_len: int,
+    device: torch.device,
+    reasons: Reasons,
+    on_progress: Callable[[str], None],
+) -> _Loaded:
+    refused = None
+    for form in forms:
+        model = load_model(config, model_config, form.dtype, device, on_progress)
+        on_progress("comparing the engine with transformers' own forward pass")
+        # On a GPU the probe is a full step: what it takes is seen before the rest is given away.
+        shapes = probe(model, config.max_num_batched_tokens if device.type == "cuda" else 2)
+        work = flops_per_token(model)  # counted now: packing takes the weights away
+        try:
+            tested = self_test(model, shapes, form, max_model_len, block_size=config.block_size)
+        except UnsupportedModel as error:
+            if form is forms[-1]:
+                raise
+            refused = str(error)
+            del model
+            if form.numbers == "bfloat16":
+                reasons.note("dtype", f"bfloat16 does not fit this model: {refused}")
+            on_progress(f"the {form.name} kernels do not fit this model")
+        else:
+            return _Loaded(form, model, shapes, tested, work, refused)
+    raise AssertionError("there is a form to try")
 
 
 def _dtype_of(form: Form) -> str:

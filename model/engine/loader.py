@@ -5,12 +5,16 @@ wrong becomes a ModelLoadError, every family that cannot be served right an Unsu
 Engine thread, once.
 """
 
+import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
@@ -20,10 +24,13 @@ from transformers.models.auto.modeling_auto import (
 from model.engine.attention import IMPLEMENTATION
 from model.engine.config import EngineConfig
 from model.engine.errors import ModelLoadError, UnsupportedModel, first_line
+from model.resources import available_memory, mib
 
 logger = logging.getLogger(__name__)
 
 SERVED_LAYER_TYPES = {"full_attention", "sliding_attention"}
+STORED = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
+"""What safetensors calls the types that weights are loaded as."""
 UNSAFE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")
 
 
@@ -51,6 +58,7 @@ def load_model(
     device: torch.device,
     on_progress: Callable[[str], None],
 ) -> PreTrainedModel:
+    _check_room(config, dtype)
     on_progress(f"loading the weights of {config.model}")
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
@@ -97,6 +105,38 @@ def _check_folder(path: Path) -> None:
     if unsafe:
         raise ModelLoadError(f"{path}: the weights are in {unsafe[0]}; only safetensors is read")
     raise ModelLoadError(f"{path}: the folder has no .safetensors file")
+
+
+def _check_room(config: EngineConfig, dtype: torch.dtype) -> None:
+    """Weights of another type are converted in memory, whatever they become later; those of the
+    same are pages of their file, which the system takes back."""
+    needed = sum(
+        size * dtype.itemsize
+        for size, stored in _stored_weights(Path(config.model))
+        if stored != STORED[dtype]
+    )
+    memory = available_memory()
+    if needed > memory.left:
+        name = str(dtype).removeprefix("torch.")
+        raise ModelLoadError(
+            f"{config.model}: its weights take {mib(needed)} while they are loaded, as {name},"
+            f" but there are {mib(memory.left)} {memory.reason}"
+        )
+
+
+def _stored_weights(folder: Path) -> Iterator[tuple[int, str]]:
+    """How many numbers each tensor of the checkpoint has, and as what they are stored. Nothing of
+    a model that is no folder, or whose files cannot be read: loading it says why."""
+    index = folder / "model.safetensors.index.json"
+    with suppress(OSError, ValueError, AttributeError, KeyError, TypeError, SafetensorError):
+        names = {"model.safetensors"}
+        if index.is_file():
+            names = set(json.loads(index.read_bytes())["weight_map"].values())
+        for name in sorted(names):
+            with safe_open(folder / name, "pt") as file:
+                for key in file.keys():  # noqa: SIM118  # it is no dict
+                    tensor = file.get_slice(key)
+                    yield prod(tensor.get_shape()), tensor.get_dtype()
 
 
 def _check_family(config: EngineConfig, model_config: PretrainedConfig) -> None:

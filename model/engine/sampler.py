@@ -1,8 +1,9 @@
 """From logits to tokens, row by row.
 
 Each row has its own settings and its own randomness: one uniform number, a pure function of the
-request's seed and of the position of the token. So a request's tokens depend neither on its
-batch-mates, nor on chunking, nor on preemption, and no state has to be kept.
+request's seed and of the position of the token. So a request's luck depends neither on its
+batch-mates, nor on chunking, nor on preemption, and no state has to be kept. Its logits may depend
+on them in their last bits (ADR 14).
 
 Order: log probabilities are taken from the model's own logits; then penalties and the ban of
 end tokens before min_tokens; then temperature, top-k, top-p, min-p. Engine thread only.

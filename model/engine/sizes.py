@@ -13,7 +13,7 @@ from transformers import PretrainedConfig
 from model.engine.config import EngineConfig
 from model.engine.errors import ModelLoadError
 from model.engine.kv_cache import LayerShape
-from model.engine.resources import available_memory, cpu_threads
+from model.resources import available_memory, cpu_threads, mib
 
 LENGTH_FIELDS = ("max_position_embeddings", "n_positions", "max_sequence_length", "n_ctx")
 DEFAULT_MODEL_LEN = 2048
@@ -102,9 +102,13 @@ def resolve_dtype(
 def _no_bfloat16(
     config: EngineConfig, model_config: PretrainedConfig, device: torch.device
 ) -> str | None:
-    """Why it is not worth a measurement on a CPU."""
-    if device.type != "cpu" or config.kernels == "plain" or config.quantize != "none":
-        return "the device is a CPU"
+    """Why it is not worth a measurement."""
+    if device.type != "cpu":
+        return f"the device is {device.type}"
+    if config.kernels == "plain":
+        return "the device is a CPU, and only the fast kernels may gain from bfloat16"
+    if config.quantize != "none":
+        return f"the device is a CPU, and beside {config.quantize} all is float32"
     if getattr(model_config, "dtype", None) is not torch.bfloat16:
         return "the device is a CPU, and the checkpoint is not in bfloat16"
     text = model_config.get_text_config()
@@ -164,19 +168,32 @@ def resolve_kv_blocks(
     budget, reason = _kv_budget(config, device, step_bytes)
     wanted = config.max_num_seqs * -(-max_model_len // config.block_size)
     num_blocks = min(budget // block_bytes, wanted)
+    _check_room(config, device, num_blocks * block_bytes)
     if num_blocks == wanted:
         reason = f"{config.max_num_seqs} requests of {max_model_len} tokens"
-    reasons.note("num_kv_blocks", f"{reason} ({_mib(num_blocks * block_bytes)})")
+    reasons.note("num_kv_blocks", f"{reason} ({mib(num_blocks * block_bytes)})")
     tokens = num_blocks * config.block_size
     if tokens >= max_model_len:
         return num_blocks, max_model_len
     if config.max_model_len is not None or num_blocks < 2:
         raise ModelLoadError(
-            f"the KV cache holds {tokens} tokens in {_mib(budget)} ({reason}), but a request may"
+            f"the KV cache holds {tokens} tokens in {mib(budget)} ({reason}), but a request may"
             f" need {max_model_len}: set a larger kv_cache_memory or a smaller max_model_len"
         )
     reasons.note("max_model_len", f"the KV cache holds no more; {reasons.by_name['max_model_len']}")
     return num_blocks, tokens
+
+
+def _check_room(config: EngineConfig, device: torch.device, num_bytes: int) -> None:
+    """Memory is taken as the cache fills up: one that is too large would end the process later."""
+    if config.kv_cache_memory is None or device.type != "cpu":
+        return
+    memory = available_memory()
+    if num_bytes > memory.left:
+        raise ModelLoadError(
+            f"kv_cache_memory is {mib(config.kv_cache_memory)}, of which {mib(num_bytes)} would be"
+            f" used, but beside the weights there are {mib(memory.left)} {memory.reason}"
+        )
 
 
 def step_memory(
@@ -210,14 +227,14 @@ def _kv_budget(config: EngineConfig, device: torch.device, step_bytes: int) -> t
         free = torch.cuda.mem_get_info(device)[0]
         step = peak + step_bytes
         return max(int(free * GPU_KV_SHARE) - step, 0), (
-            f"{GPU_KV_SHARE:.0%} of the {_mib(free)} free on the GPU"
-            f" less the {_mib(step)} that a step takes"
+            f"{GPU_KV_SHARE:.0%} of the {mib(free)} free on the GPU"
+            f" less the {mib(step)} that a step takes"
         )
     memory = available_memory()
     reserve = SERVER_RESERVE + step_bytes
-    whole = f"{_mib(memory.left)} {memory.reason}"
+    whole = f"{mib(memory.left)} {memory.reason}"
     if memory.own:
-        return max(memory.left - reserve, 0), f"the {whole} less a reserve of {_mib(reserve)}"
+        return max(memory.left - reserve, 0), f"the {whole} less a reserve of {mib(reserve)}"
     budget = min(int(memory.left * SHARED_KV_SHARE), memory.left - reserve)
     return max(budget, 0), f"{SHARED_KV_SHARE:.0%} of the {whole}"
 
@@ -230,7 +247,3 @@ def resolve_queued_tokens(
         return config.max_queued_tokens
     reasons.note("max_queued_tokens", f"{QUEUED_CACHES} times what the KV cache holds")
     return max(QUEUED_CACHES * num_blocks * config.block_size, max_model_len)
-
-
-def _mib(num_bytes: int) -> str:
-    return f"{num_bytes / 2**20:,.0f} MiB"

@@ -5,15 +5,16 @@ They go to Numba's cache, where the first process finds them. Should anything go
 for itself. Nothing of weight is imported here: this runs before all else.
 """
 
+import atexit
 import contextlib
 import importlib.util
-import os
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
 from model.kernels import cache
+from model.resources import cpu_threads
 
 LONGEST_S = 60.0
 _process: subprocess.Popen[bytes] | None = None
@@ -22,7 +23,7 @@ _process: subprocess.Popen[bytes] | None = None
 def begin() -> None:
     """Start the second process, unless the cache is filled or there is no core for it."""
     global _process
-    if _cores() < 2 or importlib.util.find_spec("numba") is None:
+    if cpu_threads()[0] < 2 or importlib.util.find_spec("numba") is None:
         return
     with contextlib.suppress(OSError):
         where = cache.folder()
@@ -30,8 +31,9 @@ def begin() -> None:
         if not cache.mark(where).exists():
             command = [sys.executable, "-m", "model.kernels.ahead", str(where)]
             _process = subprocess.Popen(  # noqa: S603  # this very program
-                command, stderr=subprocess.DEVNULL
+                command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )
+            atexit.register(give_up)
             # Nobody waits for it where no kernels are wanted, and a process of one's own that has
             # ended stays in the table until somebody does.
             threading.Thread(target=_process.wait, daemon=True, name="kernels-ahead").start()
@@ -50,18 +52,11 @@ def wait() -> None:
 
 
 def give_up() -> None:
-    """The engine computes in another way."""
+    """The engine computes in another way, or this process ends."""
     global _process
     if _process is not None:
         _process.kill()
         _process = None
-
-
-def _cores() -> int:
-    # `engine.resources` knows more of this, but with it comes torch.
-    if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def main(where: Path) -> None:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,28 @@ print(os.path.exists(f"/proc/{{child}}"))
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == ["False"]
+
+
+@pytest.mark.parametrize("argument", ["--help", "--port=none"])
+def test_a_start_that_ends_at_once_leaves_no_process_behind(tmp_path: Path, argument: str) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "model", argument],
+        env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)},
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    left = []
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it has ended meanwhile
+            left.append(process.read_bytes())
+    assert not [line for line in left if bytes(tmp_path) in line]
+
+
+def test_a_cpu_quota_of_one_core_starts_no_second_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ahead, "cpu_threads", lambda: (1, "the cgroup allows 1 of 64 cores"))
+    ahead.begin()
+    assert ahead._process is None
 
 
 def test_a_system_that_does_not_say_which_cores_are_ours_is_asked_how_many_there_are(

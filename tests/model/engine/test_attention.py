@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from model.engine import attention
 from model.engine.attention import AttentionOptions, PlainAttention, Span, StepBatch
 from model.engine.kv_cache import KVCache, LayerShape
 
@@ -39,10 +40,16 @@ def reference(
 @pytest.mark.parametrize("window", [None, 1, 5])
 @pytest.mark.parametrize("softcap", [None, 1.5])
 @pytest.mark.parametrize("sinks", [False, True])
+@pytest.mark.parametrize("most_scores", [1, 100, attention.MOST_SCORES])
 def test_two_requests_in_one_step_each_attend_to_their_own_blocks(
-    window: int | None, softcap: float | None, sinks: bool
+    window: int | None,
+    softcap: float | None,
+    sinks: bool,
+    most_scores: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Request a has 11 tokens and adds its last 4; request b has 6 and adds its last one."""
+    monkeypatch.setattr(attention, "MOST_SCORES", most_scores)
     torch.manual_seed(0)
     cache = KVCache(
         [LayerShape(KV_HEADS, DIM, VALUE_DIM, torch.float32)], 8, 4, torch.device("cpu")

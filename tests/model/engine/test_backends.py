@@ -158,3 +158,4 @@ def test_where_bfloat16_does_not_fit_float32_serves(
     monkeypatch.setattr(backends, "fast", wrong_in_bfloat16)
     info = build_engine(config(save_model(tmp_path, "llama")), lambda _: None).info
     assert (info.kernels, info.dtype) == ("fast", "float32")
+    assert "bfloat16 does not fit this model: " in info.reasons["dtype"]

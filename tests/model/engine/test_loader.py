@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig
 
-from model.engine import EngineConfig, EngineError, ModelLoadError, UnsupportedModel
+from model.engine import EngineConfig, EngineError, ModelLoadError, UnsupportedModel, loader
 from model.engine.build import build_engine
 from model.engine.loader import load_config
+from model.resources import Memory, mib
 from tests.model.engine.tiny_models import VOCABULARY, make_model, save_model
 
 
@@ -47,6 +49,29 @@ def test_a_folder_is_loaded_and_every_resolved_size_has_a_reason(llama: Path) ->
     assert info.kv_bytes_per_token == 4 * 2 * (16 + 16) * 4
     assert {"threads", "device", "dtype", "max_model_len", "num_kv_blocks"} <= info.reasons.keys()
     assert len(messages) >= 2
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_weights_that_do_not_fit_while_they_are_loaded_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sharded: bool
+) -> None:
+    """Converted in memory; what is stored as it is loaded stays in its file."""
+    model = make_model("llama").to(torch.bfloat16)
+    model.save_pretrained(tmp_path, max_shard_size="20KB" if sharded else "1GB")
+    assert len(list(tmp_path.glob("*.safetensors"))) > 1 or not sharded
+    needed = 4 * sum(parameter.numel() for parameter in model.parameters())
+    left = Memory(needed - 1, "left of the cgroup's limit", own=True)
+    monkeypatch.setattr(loader, "available_memory", lambda: left)
+    said = refusal(tmp_path, ModelLoadError)
+    assert said == (
+        f"{tmp_path}: its weights take {mib(needed)} while they are loaded, as float32,"
+        f" but there are {mib(needed - 1)} left of the cgroup's limit"
+    )
+    monkeypatch.setattr(loader, "available_memory", lambda: replace(left, left=needed))
+    assert build(tmp_path).info.dtype == "float32"
+    whole = save_model(tmp_path / "whole", "llama")
+    monkeypatch.setattr(loader, "available_memory", lambda: replace(left, left=0))
+    assert build(whole).info.dtype == "float32"
 
 
 def test_end_tokens_come_from_the_generation_config_before_the_config(

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import AutoConfig, PretrainedConfig
 
-from model.engine import EngineConfig, ModelLoadError, linear
+from model.engine import EngineConfig, ModelLoadError, linear, sizes
 from model.engine.kv_cache import LayerShape
 from model.engine.sizes import (
     Reasons,
@@ -17,6 +17,7 @@ from model.engine.sizes import (
     step_memory,
 )
 from model.kernels import products
+from model.resources import Memory
 
 CPU = torch.device("cpu")
 SHAPES = [LayerShape(2, 8, 8, torch.float32)] * 4  # 512 bytes per token
@@ -80,6 +81,15 @@ def test_the_length_is_cut_to_what_the_cache_holds() -> None:
 def test_a_cache_too_small_for_what_was_asked_is_refused(values: dict[str, int]) -> None:
     with pytest.raises(ModelLoadError, match="kv_cache_memory"):
         resolve_kv_blocks(config_of(**values), SHAPES, 1000, CPU, Reasons())
+
+
+def test_a_cache_that_is_larger_than_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sizes, "available_memory", lambda: Memory(2**20, "left", own=True))
+    config = config_of(kv_cache_memory=2**30, max_num_seqs=1)
+    with pytest.raises(ModelLoadError, match=r"kv_cache_memory is 1,024 MiB.* 1 MiB left"):
+        resolve_kv_blocks(config, SHAPES, 4000, CPU, Reasons())
+    # Requests that are allowed would never fill it.
+    assert resolve_kv_blocks(config, SHAPES, 2000, CPU, Reasons()) == (125, 2000)
 
 
 def test_the_cache_takes_half_of_the_memory_that_is_left() -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from model.engine.resources import Memory, available_memory, cpu_threads
+from model.resources import Memory, available_memory, cpu_threads
 
 NOWHERE = Path("/nowhere")
 CORES = len(os.sched_getaffinity(0))

@@ -47,6 +47,10 @@ def available_memory(
     return Memory(host, "available on this machine", own=False)
 
 
+def mib(num_bytes: int) -> str:
+    return f"{num_bytes / 2**20:,.0f} MiB"
+
+
 def _cpu_quota(folder: Path) -> float | None:
     fields = _read(folder / "cpu.max").split()
     if len(fields) == 2 and fields[0] != "max":
