@@ -144,18 +144,9 @@ def visible_from(span: Span, window: int | None) -> int:
 
 def attend(query: Tensor, keys: Tensor, values: Tensor, options: AttentionOptions) -> Tensor:
     """query (heads, q, dim): the last q of the n tokens in keys and values (kv_heads, n, dim)."""
-    heads, q, _ = query.shape
     if options.softcap is not None or options.sinks is not None:
-        hidden = keys.shape[1] - q
-        rows = max(MOST_SCORES // (heads * keys.shape[1]), 1)
-        parts = []
-        for begin in range(0, q, rows):
-            end = min(begin + rows, q)
-            seen = hidden + end
-            parts.append(
-                _attend_explicitly(query[:, begin:end], keys[:, :seen], values[:, :seen], options)
-            )
-        return torch.cat(parts, dim=1)
+        return _attend_in_parts(query, keys, values, options)
+    heads, q, _ = query.shape
     if q == 1:
         # The heads that share keys stand in for rows, so that nothing is repeated or masked.
         rows = query.view(1, keys.shape[0], heads // keys.shape[0], -1)
@@ -179,6 +170,22 @@ def visible(q: int, n: int, window: int | None, device: torch.device) -> Tensor:
     columns = torch.arange(n, device=device)[None, :]
     mask = columns <= rows
     return mask if window is None else mask & (columns > rows - window)
+
+
+def _attend_in_parts(
+    query: Tensor, keys: Tensor, values: Tensor, options: AttentionOptions
+) -> Tensor:
+    heads, q, _ = query.shape
+    hidden = keys.shape[1] - q
+    rows = max(MOST_SCORES // (heads * keys.shape[1]), 1)
+    parts = []
+    for begin in range(0, q, rows):
+        end = min(begin + rows, q)
+        seen = hidden + end
+        parts.append(
+            _attend_explicitly(query[:, begin:end], keys[:, :seen], values[:, :seen], options)
+        )
+    return torch.cat(parts, dim=1)
 
 
 def _attend_explicitly(
