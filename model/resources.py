@@ -3,8 +3,10 @@
 Knows no torch: a device's own memory is measured where the device is. Runs once, at start.
 """
 
+import ctypes
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -45,6 +47,12 @@ def available_memory(
     if host is None:
         return Memory(4 * 1024**3, "assumed, since the system does not say", own=False)
     return Memory(host, "available on this machine", own=False)
+
+
+def give_back_freed() -> None:
+    """Memory that malloc keeps though it was freed, to the system; nothing without glibc."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def mib(num_bytes: int) -> str:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from model.resources import Memory, available_memory, cpu_threads
+from model.resources import Memory, available_memory, cpu_threads, give_back_freed
 
 NOWHERE = Path("/nowhere")
 CORES = len(os.sched_getaffinity(0))
@@ -101,3 +101,20 @@ def test_the_limit_of_a_group_above_the_own_one_holds(tmp_path: Path, version: i
     write(tmp_path, own=own)
     memory = available_memory(tmp_path, meminfo(tmp_path), tmp_path / "own")
     assert (memory.left, memory.own) == (600, True)
+
+
+def test_freed_memory_goes_back_to_the_system() -> None:
+    """Pieces too small for a mapping of their own, one of which ends the heap."""
+    kept = []
+    for _ in range(3000):
+        kept += [bytearray(32 * 1024), bytearray(1024)]
+    held = _anonymous_kb()
+    kept = kept[1::2]
+    give_back_freed()
+    assert held - _anonymous_kb() > 0.8 * 3000 * 32
+    assert len(kept) == 3000
+
+
+def _anonymous_kb() -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("RssAnon")).split()[1])
