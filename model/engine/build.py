@@ -157,10 +157,11 @@ def _first_that_fits(
                 raise
             refused = str(error)
             del model
-            if form.numbers == "bfloat16":
-                reasons.note("dtype", f"bfloat16 does not fit this model: {refused}")
+            give_back_freed()
             on_progress(f"the {form.name} kernels do not fit this model")
         else:
+            if form.numbers != forms[0].numbers:
+                reasons.note("dtype", f"{forms[0].numbers} does not fit this model: {refused}")
             return _Loaded(form, model, shapes, tested, work, refused)
     raise AssertionError("there is a form to try")
 
