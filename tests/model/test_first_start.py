@@ -83,7 +83,7 @@ def test_a_start_that_ends_at_once_leaves_no_process_behind(tmp_path: Path, argu
         env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)},
         capture_output=True,
         check=False,
-        timeout=60,
+        timeout=200,
     )
     left = []
     for process in Path("/proc").glob("[0-9]*/cmdline"):
