@@ -18,7 +18,7 @@ from api.keys.records import NOBODY, Caller
 
 SCOPE_KEY = "qna.context"
 PROBES = frozenset({"/livez", "/readyz", "/metrics", "/load"})
-"""Asked by machines, all the time: no trace, and a line in the log only of what is for debugging."""
+"""Asked by machines, all the time: no trace, and a line only in the log of a debugger."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}\Z")
 
 
