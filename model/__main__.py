@@ -37,8 +37,11 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    code = main()
-    ahead.give_up()
+    try:
+        code = main()
+    finally:
+        # A start that has failed, or shown its help, would leave it behind.
+        ahead.give_up()
     logging.shutdown()
     sys.stdout.flush()
     # Everything is closed. Taking torch apart would cost seconds, and an engine thread that is

@@ -5,7 +5,6 @@ They go to Numba's cache, where the first process finds them. Should anything go
 for itself. Nothing of weight is imported here: this runs before all else.
 """
 
-import atexit
 import contextlib
 import importlib.util
 import subprocess
@@ -33,7 +32,6 @@ def begin() -> None:
             _process = subprocess.Popen(  # noqa: S603  # this very program
                 command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )
-            atexit.register(give_up)
             # Nobody waits for it where no kernels are wanted, and a process of one's own that has
             # ended stays in the table until somebody does.
             threading.Thread(target=_process.wait, daemon=True, name="kernels-ahead").start()
