@@ -262,7 +262,13 @@ async def running(
     """Serve an ASGI application on loopback; gives its address."""
     sock = listener(port, address)
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, lifespan=lifespan, timeout_graceful_shutdown=1
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan=lifespan,
+        timeout_graceful_shutdown=1,
+        # Longer than any client keeps one: with equal times both may end it at once.
+        timeout_keep_alive=75,
     )
     server = QuietServer(config)
     task = asyncio.create_task(server.serve(sockets=[sock]))

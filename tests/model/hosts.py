@@ -115,7 +115,14 @@ class Address:
 @contextlib.contextmanager
 def served(app: FastAPI) -> Iterator[Address]:
     sock = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, log_level="critical", lifespan="on", timeout_graceful_shutdown=5)
+    config = uvicorn.Config(
+        app,
+        log_level="critical",
+        lifespan="on",
+        timeout_graceful_shutdown=5,
+        # Longer than any client keeps one: with equal times both may end it at once.
+        timeout_keep_alive=75,
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, daemon=True)
     thread.start()
