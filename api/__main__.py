@@ -121,7 +121,7 @@ async def serve(settings: Settings) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_keep_alive=30,
+        timeout_keep_alive=settings.client_keepalive_s,
         timeout_graceful_shutdown=FAREWELL_S,
         lifespan="on",
         http=HttpProtocol,

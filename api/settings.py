@@ -96,6 +96,12 @@ class Settings:
 
     max_body_bytes: int = _setting(MIB, "largest request body", low=1024, high=256 * MIB)
     body_timeout_s: float = _setting(10.0, "time to send a body", low=0.01, high=600)
+    client_keepalive_s: int = _setting(
+        75,
+        "how long a caller's idle connection is kept; longer than a load balancer keeps it",
+        low=1,
+        high=3600,
+    )
     max_in_flight: int = _setting(256, "requests answered at once", low=1, high=100_000)
     max_queued: int = _setting(256, "requests that wait in line beyond that", low=0, high=100_000)
     queue_timeout_s: float = _setting(10.0, "longest wait in line", low=0.01, high=600)

@@ -8,10 +8,12 @@ import signal
 import socket
 import sqlite3
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Protocol
 
+import httpx
 import pytest
 
 from tests.api.conftest import eventually
@@ -58,6 +60,18 @@ async def test_sigterm_lets_running_requests_end_and_exits_0(
     assert (await streaming).text.endswith("data: [DONE]\n\n")
     assert await api.exit_code() == 0
     assert "Traceback" not in api.log
+
+
+async def test_an_idle_connection_is_kept_as_long_as_it_is_set(start: StartProcess) -> None:
+    api = await start(API_CLIENT_KEEPALIVE_S="1")
+    reader, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(api.url).port)
+    writer.write(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+    answered = time.monotonic()
+    async with asyncio.timeout(20):
+        await reader.read()  # until the server ends it
+    assert time.monotonic() - answered > 0.5
+    writer.close()
 
 
 async def test_a_drain_that_runs_out_ends_streams_with_an_error_event(
