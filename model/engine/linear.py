@@ -26,6 +26,7 @@ from model.kernels.products import (
     WIDENED,
     product_of,
 )
+from model.kernels.tiles import HAS_TILES
 from model.kernels.vectors import LANES, Floats
 
 NOTHING = np.empty(0, np.float32)
@@ -117,7 +118,8 @@ class PackedLinear(nn.Module):
 def description(numbers: Numbers) -> str:
     """For the start-up log."""
     steps = f" of {LEVELS} levels" if numbers is Numbers.INT8 else ""
-    return f"{numbers} linears{steps} on {LANES} lanes"
+    tiles = ", many rows in tiles" if HAS_TILES and numbers is not Numbers.FLOAT32 else ""
+    return f"{numbers} linears{steps} on {LANES} lanes{tiles}"
 
 
 def gain_of_bfloat16(inputs: int, width: int) -> float:

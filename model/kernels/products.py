@@ -12,6 +12,8 @@ is the kind of a product, and all that the kinds differ in is how words are mult
     BFLOAT16    two bfloat16, in rows too; sums are float32
     INT8        four of eight bits, in rows without a sign; sums are whole and exact
 
+Where the CPU has tiles, many rows of the last two kinds go through those (`tiles.py`).
+
 A running request brings one row, and then reading the weights is all that counts: few rows go over
 one panel at a time, as memory likes it, many over several, as registers like it.
 """
@@ -26,6 +28,7 @@ from numba import njit, prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from model.kernels.tiles import HAS_TILES, SHAPES, SIDE, TILE_COLUMNS, TILE_ROWS, strip_in_tiles
 from model.kernels.vectors import FEATURES, LANES, OPTIONS, Floats, VectorCode, divisor
 
 Multiply = Callable[..., None]
@@ -36,13 +39,13 @@ MULTIPLIES_BFLOAT16 = LANES == 16 and "avx512bf16" in FEATURES
 """In one instruction, twice as many as float32."""
 STRIP, COLUMNS = 8 if LANES != 8 else 4, 3
 """Rows and panels whose sums stay in registers together."""
-_FEW = 4
-"""Up to so many rows, one panel at a time."""
+_FEW, _FEW_IN_TILES = 4, 4
+"""Up to so many rows, one panel at a time, and vectors where there are tiles."""
 _BLOCK = 1536
 """Words of the depth that all strips read before the next ones: they stay in a fast cache."""
 _PRODUCTS = 24
 """Products of vectors in a loop's body: enough to hide the loop, few enough to compile quickly."""
-DEPTH = 8
+DEPTH = SIDE if HAS_TILES else 8
 """The depth is a multiple of so many words."""
 _U = np.uint64
 _FLOAT, _BYTE, _INT, _INDEX = ir.FloatType(), ir.IntType(8), ir.IntType(32), ir.IntType(64)
@@ -255,6 +258,8 @@ def _strip(
 @cache
 def product_of(kind: int) -> Multiply:
     words_of_rows = 2 if kind == WIDENED else 1
+    in_tiles = HAS_TILES and kind in (BFLOAT16, INT8)
+    whole = int(kind == INT8)
 
     @njit(parallel=True, **OPTIONS)
     def product(
@@ -270,34 +275,51 @@ def product_of(kind: int) -> Multiply:
         count, depth = panels.shape[:2]
         stride, page = _U(x.shape[1]), _U(depth * LANES)
         flat, all_panels, outputs = x.reshape(-1), panels.reshape(-1), out.reshape(-1)
-        wide = count // COLUMNS if rows > _FEW else 0
-        groups = wide + count - wide * COLUMNS
-        # Enough parts for all threads, of no less than two strips.
-        parts = min(-(-4 * threads // groups), max(rows // (2 * STRIP), 1))
+        tiled = in_tiles and rows > _FEW_IN_TILES
+        height, width = (TILE_ROWS, TILE_COLUMNS) if tiled else (STRIP, COLUMNS)
+        wide = count // width if tiled or rows > _FEW else 0
+        groups = wide + count - wide * width
+        # Enough parts for all threads, of no less than two strips; one of tiles is as much.
+        parts = min(-(-4 * threads // groups), max(rows // max(2 * STRIP, height), 1))
         for task in prange(groups * parts):
             group, part = task // parts, task % parts
             above, below = rows * part // parts, rows * (part + 1) // parts
-            strips = -(-(below - above) // STRIP)
-            panel = _U(group * COLUMNS if group < wide else group + wide * (COLUMNS - 1))
+            strips = -(-(below - above) // height)
+            panel = _U(group * width if group < wide else group + wide * (width - 1))
             for k in range(0, depth, _BLOCK):
                 words = min(_BLOCK, depth - k)
                 for strip in range(strips):
                     # Strips of equal height: a low one does little for its reads.
                     row = above + (below - above) * strip // strips
-                    height = above + (below - above) * (strip + 1) // strips - row
+                    lines = above + (below - above) * (strip + 1) // strips - row
                     x_at = _U(row) * stride + _U(k * words_of_rows)
                     p_at, o_at = panel * page + _U(k * LANES), _U(row * span) + panel * _U(LANES)
-                    if group < wide:
+                    if in_tiles and tiled:
+                        if group < wide:
+                            strip_in_tiles(
+                                SHAPES, flat, x_at, stride, all_panels, p_at, page, outputs, o_at,
+                                _U(span), begin, scales, bias, panel * _U(LANES), row_scales,
+                                _U(row), _U(words), k == 0, k + words == depth, _U(lines),
+                                TILE_COLUMNS, whole,
+                            )  # fmt: skip
+                        else:
+                            strip_in_tiles(
+                                SHAPES, flat, x_at, stride, all_panels, p_at, page, outputs, o_at,
+                                _U(span), begin, scales, bias, panel * _U(LANES), row_scales,
+                                _U(row), _U(words), k == 0, k + words == depth, _U(lines),
+                                1, whole,
+                            )  # fmt: skip
+                    elif group < wide:
                         _strip(
                             flat, x_at, stride, all_panels, p_at, page, outputs, o_at, _U(span),
                             begin, scales, bias, panel * _U(LANES), row_scales, _U(row), _U(words),
-                            k == 0, k + words == depth, _U(height), COLUMNS, kind,
+                            k == 0, k + words == depth, _U(lines), COLUMNS, kind,
                         )  # fmt: skip
                     else:
                         _strip(
                             flat, x_at, stride, all_panels, p_at, page, outputs, o_at, _U(span),
                             begin, scales, bias, panel * _U(LANES), row_scales, _U(row), _U(words),
-                            k == 0, k + words == depth, _U(height), 1, kind,
+                            k == 0, k + words == depth, _U(lines), 1, kind,
                         )  # fmt: skip
 
     return product  # type: ignore[no-any-return]

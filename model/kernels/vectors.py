@@ -8,6 +8,8 @@ at hand has: sixteen numbers at once with AVX-512, eight with AVX2, four elsewhe
 Indices are unsigned (uint64), arrays flat, contiguous and float32.
 """
 
+import contextlib
+import ctypes
 from typing import Any
 
 import numpy as np
@@ -36,15 +38,29 @@ NONE = 2**64 - 1
 _FLOAT, _INT, _INDEX = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 _U = types.uint64
 _BYTES = ir.IntType(8).as_pointer()
+_ARCH_PRCTL = 158
 _LOG2E = np.float32(1.4426950408889634)
 # 2**x on [-1/2, 1/2]: Taylor's terms, off by 2e-7 of the value at most.
 _C = tuple(np.float32(0.6931471805599453**k / f) for k, f in enumerate((1, 1, 2, 6, 24, 120, 720)))
 
 
+def _may_use_tiles() -> bool:
+    """Ask Linux for them, which gives them to a process and its threads, or kills it at their first
+    use. Older ones and sandboxes refuse."""
+    request, tile_data = 0x1023, 18
+    with contextlib.suppress(OSError, AttributeError):
+        return ctypes.CDLL(None).syscall(_ARCH_PRCTL, request, tile_data) == 0  # type: ignore[no-any-return]
+    return False
+
+
 def _features() -> frozenset[str]:
     """What the CPU can do that Numba compiles for, as LLVM calls it."""
     if config.CPU_NAME is None and config.CPU_FEATURES is None:
-        return frozenset(name for name, has in binding.get_host_cpu_features().items() if has)
+        features = binding.get_host_cpu_features()
+        if not features.get("amx-tile") or _may_use_tiles():
+            return frozenset(name for name, has in features.items() if has)
+        features.update({name: False for name in features if name.startswith("amx")})
+        config.CPU_FEATURES = features.flatten()  # part of the name in Numba's cache
     named = (config.CPU_FEATURES or "").split(",")
     return frozenset(name[1:] for name in named if name.startswith("+"))
 

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from llvmlite import binding
 
 from model.engine.linear import Numbers, PackedLinear
-from model.kernels import elementwise, pool
+from model.kernels import elementwise, pool, tiles, vectors
 from model.kernels.products import BFLOAT16, FLOAT32, INT8, LEVELS, WIDENED
 
 SIZES = [(1, 1), (7, 5), (64, 48), (100, 40), (33, 130), (3200, 17)]
-ROWS = [1, 2, 3, 4, 5, 7, 8, 9, 17, 50]
+ROWS = [1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 32, 33, 50, 70]
 BFLOAT16_NUMBERS = 2.0**-8
 """How far a number may be from the bfloat16 next to it, as a share."""
 
@@ -135,13 +136,46 @@ def test_threads_change_nothing(numbers: Numbers) -> None:
     assert torch.equal(results[0], results[2])
 
 
+def test_a_strip_in_tiles_has_its_rows_and_no_more() -> None:
+    """A tile of no rows at all would be an illegal instruction."""
+    for rows in range(1, tiles.TILE_ROWS + 1):
+        shape = tiles.SHAPES[rows]
+        assert shape[0] == 1
+        sizes = [(int(shape[16 + 2 * tile]), int(shape[48 + tile])) for tile in range(8)]
+        above, below = min(rows, 16), max(rows - 16, 0)
+        of_rows = [(64, above)] * 2 + [(64, below) if below else (0, 0)] * 2
+        assert sizes[:4] == of_rows
+        assert sizes[4:6] == of_rows[1:3]
+        assert sizes[6:] == [(64, 16)] * 2
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_tiles_that_the_system_refuses_are_not_compiled_for(
+    allowed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = binding.FeatureMap({"avx2": True, "amx-tile": True, "amx-int8": True, "sse5": False})
+    monkeypatch.setattr(vectors.config, "CPU_NAME", None)
+    monkeypatch.setattr(vectors.config, "CPU_FEATURES", None)
+    monkeypatch.setattr(binding, "get_host_cpu_features", lambda: host)
+    monkeypatch.setattr(vectors, "_may_use_tiles", lambda: allowed)
+    found = vectors._features()
+    assert found == ({"avx2", "amx-tile", "amx-int8"} if allowed else {"avx2"})
+    named = vectors.config.CPU_FEATURES
+    assert named == (None if allowed else "-amx-int8,-amx-tile,+avx2,-sse5")
+
+
+_AVX2 = "+sse2,+ssse3,+sse4.1,+sse4.2,+avx,+avx2,+fma"
+_AVX512 = f"{_AVX2},+avx512f,+avx512bw,+avx512vl,+avx512dq,+avx512vnni,+avx512bf16"
+
+
 @pytest.mark.parametrize(
     ("features", "tests"),
     [
-        ("+sse2,+ssse3,+sse4.1,+sse4.2,+avx,+avx2,+fma", ""),
+        *([(_AVX512, "every_size or rounded_numbers")] if tiles.HAS_TILES else []),
+        (_AVX2, ""),
         ("+sse2,+ssse3,+sse4.1", "every_size or rounded_numbers"),
     ],
-    ids=["avx2", "sse"],
+    ids=[*(["avx512"] if tiles.HAS_TILES else []), "avx2", "sse"],
 )
 def test_a_cpu_that_can_do_less_computes_the_same(
     features: str, tests: str, tmp_path: Path
