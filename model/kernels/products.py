@@ -28,7 +28,7 @@ from numba import njit, prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from model.kernels.tiles import HAS_TILES, SHAPES, SIDE, TILE_COLUMNS, TILE_ROWS, strip_in_tiles
+from model.kernels.tiles import HAS_TILES, MOST_PANELS, MOST_ROWS, SHAPES, SIDE, strip_in_tiles
 from model.kernels.vectors import FEATURES, LANES, OPTIONS, Floats, VectorCode, divisor
 
 Multiply = Callable[..., None]
@@ -276,7 +276,7 @@ def product_of(kind: int) -> Multiply:
         stride, page = _U(x.shape[1]), _U(depth * LANES)
         flat, all_panels, outputs = x.reshape(-1), panels.reshape(-1), out.reshape(-1)
         tiled = in_tiles and rows > _FEW_IN_TILES
-        height, width = (TILE_ROWS, TILE_COLUMNS) if tiled else (STRIP, COLUMNS)
+        height, width = (MOST_ROWS, MOST_PANELS) if tiled else (STRIP, COLUMNS)
         wide = count // width if tiled or rows > _FEW else 0
         groups = wide + count - wide * width
         # Enough parts for all threads, of no less than two strips; one of tiles is as much.
@@ -300,7 +300,7 @@ def product_of(kind: int) -> Multiply:
                                 SHAPES, flat, x_at, stride, all_panels, p_at, page, outputs, o_at,
                                 _U(span), begin, scales, bias, panel * _U(LANES), row_scales,
                                 _U(row), _U(words), k == 0, k + words == depth, _U(lines),
-                                TILE_COLUMNS, whole,
+                                MOST_PANELS, whole,
                             )  # fmt: skip
                         else:
                             strip_in_tiles(

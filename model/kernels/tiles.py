@@ -20,7 +20,7 @@ from model.kernels.vectors import FEATURES, LANES, VectorCode
 SIDE = 16
 """Rows of a tile, and words in a row of it."""
 HAS_TILES = LANES == SIDE and {"amx-tile", "amx-bf16", "amx-int8"} <= FEATURES
-TILE_ROWS, TILE_COLUMNS = 2 * SIDE, 2
+MOST_ROWS, MOST_PANELS = 2 * SIDE, 2
 """Rows and panels whose sums stay in tiles together: four of the eight there are."""
 _SUMS = (0, 1), (2, 3)
 _ROWS, _WEIGHTS = (4, 5), (6, 7)
@@ -31,9 +31,9 @@ _U64 = types.uint64
 
 def _shapes() -> NDArray[np.uint8]:
     """(rows of a strip, 64): what the CPU is told of the tiles' sizes, for each height."""
-    shapes = np.zeros((TILE_ROWS + 1, 64), np.uint8)
+    shapes = np.zeros((MOST_ROWS + 1, 64), np.uint8)
     shapes[:, 0] = 1  # the only way of dividing the registers that there is
-    for rows in range(1, TILE_ROWS + 1):
+    for rows in range(1, MOST_ROWS + 1):
         heights = dict.fromkeys(_WEIGHTS, SIDE)
         for half, height in enumerate((min(rows, SIDE), rows - SIDE)):
             if height > 0:
@@ -87,7 +87,7 @@ def strip_in_tiles(
     row_scales: Any, row: Any, depth: Any, first: Any, last: Any, rows: Any, columns: Any,
     whole: Any,
 ) -> Any:  # fmt: skip
-    """A strip of up to TILE_ROWS rows times up to TILE_COLUMNS panels, over a part of the depth.
+    """A strip of up to MOST_ROWS rows times up to MOST_PANELS panels, over a part of the depth.
 
     The arguments are those of `products._strip`, and SHAPES. `whole` is whether numbers are of
     eight bits. The depth is a multiple of SIDE. The last two arguments are constants.

@@ -138,7 +138,7 @@ def test_threads_change_nothing(numbers: Numbers) -> None:
 
 def test_a_strip_in_tiles_has_its_rows_and_no_more() -> None:
     """A tile of no rows at all would be an illegal instruction."""
-    for rows in range(1, tiles.TILE_ROWS + 1):
+    for rows in range(1, tiles.MOST_ROWS + 1):
         shape = tiles.SHAPES[rows]
         assert shape[0] == 1
         sizes = [(int(shape[16 + 2 * tile]), int(shape[48 + tile])) for tile in range(8)]
