@@ -39,7 +39,7 @@ MULTIPLIES_BFLOAT16 = LANES == 16 and "avx512bf16" in FEATURES
 """In one instruction, twice as many as float32."""
 STRIP, COLUMNS = 8 if LANES != 8 else 4, 3
 """Rows and panels whose sums stay in registers together."""
-_FEW, _FEW_IN_TILES = 4, 4
+_FEW, _FEW_IN_TILES = 4, 2
 """Up to so many rows, one panel at a time, and vectors where there are tiles."""
 _BLOCK = 1536
 """Words of the depth that all strips read before the next ones: they stay in a fast cache."""
