@@ -2,8 +2,9 @@
 
 uvicorn's own protocol answers bad HTTP in plain text, in the middle of another answer if need be,
 takes headers of any size and waits for their end for ever. Here the request line and the headers
-have a size and a time; after a refusal the connection is read no further and closed. Event loop
-only. What is in a body is the middleware's to bound.
+have a size and a time; after a refusal the connection is read no further and closed. Requests
+that are sent ahead wait unparsed for their turn. Event loop only. What is in a body is the
+middleware's to bound.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ from typing import Any
 from uuid import uuid4
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from model.errors import HeadersTooLarge, HostError, InvalidHttp, RequestTimeout
 from model.responses import Json
@@ -24,6 +25,10 @@ HEAD_TIMEOUT_S = 10.0
 # How long a refused client may go on sending: closed at once, it would be reset before it has
 # read why.
 LINGER_S = 2.0
+# So much at a time, which bounds how many requests are parsed before the first one is answered.
+PIECE_BYTES = 16 * 1024
+# What is kept of requests that are sent ahead. Beyond it nothing is read, nor a leaving seen.
+MAX_AHEAD_BYTES = 256 * 1024
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -35,6 +40,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._head_bytes = self._unended_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
         self._refused = False
+        self._ahead = bytearray()
+        self._running: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -46,14 +53,37 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
         self._unset_keepalive_if_required()
+        running = self._running
+        if running is not None and not running.response_complete:
+            # uvicorn tells the newest request only, which may still wait for its turn.
+            running.disconnected = True
+            running.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._refused:
-            return
+        if not self._refused:
+            self._ahead += data
+            self._read_on()
+
+    def _read_on(self) -> None:
+        """Parse what has come, as far as the end of a request that is not answered yet."""
+        while self._ahead and not self._refused and not self._is_busy():
+            piece = self._ahead[:PIECE_BYTES]
+            del self._ahead[:PIECE_BYTES]
+            self._parse(piece)
+        if self._is_busy():
+            # uvicorn reads nothing while a request waits, and would not see that the client leaves.
+            self.flow.resume_reading()
+            if len(self._ahead) > MAX_AHEAD_BYTES:
+                # Not by way of `flow`, which every look of the application at its body undoes.
+                self.transport.pause_reading()
+        elif self._in_head and not self._refused and self._timer is None:
+            self._timer = self.loop.call_later(HEAD_TIMEOUT_S, self._head_is_late)
+
+    def _parse(self, piece: bytearray) -> None:
         num_heads = self._num_heads
         try:
-            self.parser.feed_data(data)
+            self.parser.feed_data(piece)
         except httptools.HttpParserUpgrade:
             return  # answered like any request: there is nothing to upgrade to
         except httptools.HttpParserError:
@@ -65,11 +95,16 @@ class HttpProtocol(HttpToolsProtocol):
             return
         if self._in_head:
             if num_heads == self._num_heads:
-                self._unended_bytes += len(data)
+                self._unended_bytes += len(piece)
             if self._too_large():
                 self._refuse(HeadersTooLarge(MAX_HEAD_BYTES))
-            elif self._timer is None:
-                self._timer = self.loop.call_later(HEAD_TIMEOUT_S, self._head_is_late)
+
+    def _is_busy(self) -> bool:
+        """Whether all of a request is there, and its answer is not."""
+        return bool(self.pipeline) or (self._is_answering() and not self.cycle.more_body)
+
+    def _is_answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
 
     # --- the parser's callbacks ---------------------------------------------------------------
 
@@ -94,7 +129,13 @@ class HttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._stop_timer()
+        # An answer to the request before may have set it while this head was on its way.
+        self._unset_keepalive_if_required()
         super().on_headers_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def _count(self, size: int) -> None:
         self._head_bytes += size
@@ -105,6 +146,9 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if self._refused:
             self.transport.close()
+        elif not self.transport.is_closing():
+            self.transport.resume_reading()
+            self._read_on()
 
     # --- refusals -------------------------------------------------------------------------------
 

@@ -185,6 +185,56 @@ def test_an_empty_line_holds_no_connection(protocol: str) -> None:
             thread.join()
 
 
+def answers(sock: socket.socket, count: int) -> list[tuple[int, bytes]]:
+    """So many, as they come; the connection stays open."""
+    found = []
+    with sock.makefile("rb") as file:
+        for _ in range(count):
+            status = int(file.readline().split()[1])
+            lines = list(iter(file.readline, b"\r\n"))
+            (size,) = (int(line[15:]) for line in lines if line.startswith(b"content-length:"))
+            found.append((status, file.read(size)))
+    return found
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_questions_that_are_sent_ahead_are_answered_in_their_order(
+    server: str, servers: Servers, at_once: bool
+) -> None:
+    """Far more of them than is kept of what is sent ahead."""
+    path = "/chat" if server == servers.api else "/generate"
+    bodies = []
+    for number in range(24):
+        question = "Capital of India?" if number % 2 else "Capital of France?"
+        bodies.append(json.dumps({"user_prompt": question, "timeout_ms": 60_000}).encode())
+    # White space is read, and means nothing.
+    sent = [
+        post(path, body, f"Content-Length: {len(body) + 50_000}") + b" " * 50_000 for body in bodies
+    ]
+    with connect(server) as sock:
+        sender = threading.Thread(
+            target=lambda: [sock.sendall(part) for part in ([b"".join(sent)] if at_once else sent)]
+        )
+        sender.start()
+        found = answers(sock, len(sent))
+        sender.join()
+    assert {status for status, _ in found} == {200}
+    for number, (_, text) in enumerate(found):
+        assert (b"New Delhi" if number % 2 else b"Paris") in text
+
+
+def test_many_small_requests_may_be_sent_ahead(server: str) -> None:
+    request = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with connect(server) as sock:
+        sock.sendall(request * 2_000)
+        assert [status for status, _ in answers(sock, 2_000)] == [200] * 2_000
+        time.sleep(0.1)
+        sock.sendall(request[:20])
+        time.sleep(0.1)
+        sock.sendall(request[20:] + request)
+        assert [status for status, _ in answers(sock, 2)] == [200, 200]
+
+
 def test_an_upgrade_is_answered_like_any_request(server: str) -> None:
     headers = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Key": "a" * 24}
     answer = httpx.get(f"{server}/nothing", headers=headers, trust_env=False)

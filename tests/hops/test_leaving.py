@@ -76,6 +76,29 @@ def test_who_leaves_frees_the_slot_and_both_sides_count_it(
         assert pair.api.metric("qna_api_requests_in_flight") == 0
 
 
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("how", ["FIN", "RST"])
+@pytest.mark.parametrize("side", ["host", "api"])
+def test_who_leaves_with_requests_sent_ahead_frees_the_slot_all_the_same(
+    pair: Pair, side: str, how: str, together: bool
+) -> None:
+    wait_until(lambda: pair.is_idle)
+    before = pair.cancelled("prefill")
+    ahead = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n" * 3
+    if together:
+        sock = send(pair.side(side), *at_stage(side, "prefill"), then=ahead)
+    else:
+        sock = send(pair.side(side), *at_stage(side, "prefill"))
+    reach(pair, "prefill", sock)
+    if not together:
+        # More than would fit into a piece, and less than is kept.
+        sock.sendall(ahead * 500)
+        assert pair.side(side).client.get("/livez").status_code == 200
+    leave(sock, how)
+    wait_until(lambda: pair.cancelled("prefill") == before + 1, SOON_S)
+    wait_until(lambda: pair.is_idle, SOON_S)
+
+
 @pytest.mark.parametrize("stage", ["prefill", "decode"])
 def test_the_next_one_has_the_slot_in_the_step_in_which_it_is_freed(pair: Pair, stage: str) -> None:
     # Both times are the start of one step; a busy machine may come between two looks at a clock.

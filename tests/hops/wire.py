@@ -16,7 +16,10 @@ def asked(side: str, prompt: str, *, endless: bool = False) -> tuple[str, Body]:
     return path, body | (ENDLESS | {"stream": True} if endless else {"max_tokens": 4})
 
 
-def send(server: Server, path: str, body: Body, **headers: str) -> socket.socket:
+def send(
+    server: Server, path: str, body: Body, *, then: bytes = b"", **headers: str
+) -> socket.socket:
+    """`then`: what comes at once after it."""
     content = json.dumps(body).encode()
     lines = [
         f"POST {path} HTTP/1.1",
@@ -26,7 +29,7 @@ def send(server: Server, path: str, body: Body, **headers: str) -> socket.socket
         *(f"{name.replace('_', '-')}: {value}" for name, value in headers.items()),
     ]
     sock = socket.create_connection(("127.0.0.1", server.port), timeout=60)
-    sock.sendall("\r\n".join([*lines, "", ""]).encode() + content)
+    sock.sendall("\r\n".join([*lines, "", ""]).encode() + content + then)
     return sock
 
 
