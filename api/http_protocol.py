@@ -2,9 +2,9 @@
 
 uvicorn's own protocol answers bad HTTP in plain text, in the middle of another answer if need be,
 takes headers of any size and waits for their end for ever. Here the request line and the headers
-have a size and a time; after a refusal the connection is read no further and closed. Requests
-that are sent ahead wait unparsed for their turn. Event loop only. What is in a body is the
-middleware's to bound.
+have a size and a time; after a refusal the connection is read no further and closed. An upgrade is
+not made; its request is one like any other. Requests that are sent ahead wait unparsed for their
+turn. Event loop only. What is in a body is the middleware's to bound.
 """
 
 import asyncio
@@ -90,8 +90,9 @@ class HttpProtocol(HttpToolsProtocol):
         num_heads = self._num_heads
         try:
             self.parser.feed_data(piece)
-        except httptools.HttpParserUpgrade:
-            return  # answered like any request: there is nothing to upgrade to
+        except httptools.HttpParserUpgrade as upgrade:
+            self._ahead[:0] = self._begin_again() + piece[upgrade.args[0] :]
+            return
         except httptools.HttpParserError:
             self._refuse(HeadersTooLarge(MAX_HEAD_BYTES) if self._too_large() else InvalidHttp())
             return
@@ -100,6 +101,20 @@ class HttpProtocol(HttpToolsProtocol):
                 self._unended_bytes += len(piece)
             if self._too_large():
                 self._refuse(HeadersTooLarge(MAX_HEAD_BYTES))
+
+    def _begin_again(self) -> bytes:
+        """The head without its upgrade, and a parser for it: to the one that has read it, no body
+        follows, and what does is the next request.
+        """
+        version = self.parser.get_http_version().encode()
+        head = [self.parser.get_method(), b" ", self.url, b" HTTP/", version, b"\r\n"]
+        for name, value in self.headers:
+            if name != b"upgrade":
+                head += [name, b": ", value, b"\r\n"]
+        self.parser = httptools.HttpRequestParser(self)
+        # As uvicorn does.
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        return b"".join([*head, b"\r\n"])
 
     def _is_busy(self) -> bool:
         """Whether all of a request is there, and its answer is not."""
@@ -129,6 +144,10 @@ class HttpProtocol(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                raise ValueError("no tunnel")  # which ends the parsing
+            return  # this head comes again (_begin_again)
         self._in_head = False
         self._stop_timer()
         # An answer to the request before may have set it while this head was on its way.
@@ -136,6 +155,10 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         if self._reader is not None:
             self._reader.begin()
+
+    def on_message_complete(self) -> None:
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle

@@ -235,7 +235,85 @@ def test_many_small_requests_may_be_sent_ahead(server: str) -> None:
         assert [status for status, _ in answers(sock, 2)] == [200, 200]
 
 
-def test_an_upgrade_is_answered_like_any_request(server: str) -> None:
-    headers = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Key": "a" * 24}
-    answer = httpx.get(f"{server}/nothing", headers=headers, trust_env=False)
-    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+# As Java's HttpClient asks by default, and as a browser does.
+H2C = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAEAAEAAAAIAAAAB")
+WEBSOCKET = ("Connection: Upgrade", "Upgrade: websocket", f"Sec-WebSocket-Key: {'a' * 24}")
+NOTHING = "\r\n".join(["GET /nothing HTTP/1.1", "Host: localhost", *WEBSOCKET, "", ""]).encode()
+
+
+def cut(data: bytes, size: int) -> list[bytes]:
+    return [data[start : start + size] for start in range(0, len(data), size)]
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("parts", ["one", "head and body", "small"])
+def test_an_upgrade_is_answered_like_any_request(
+    server: str, servers: Servers, chunked: bool, parts: str
+) -> None:
+    path = "/chat" if server == servers.api else "/generate"
+    body = json.dumps(QUESTION).encode()
+    if chunked:
+        body = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in [*cut(body, 7), b""])
+    framing = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {len(body)}"
+    head = post(path, b"", *H2C, framing)
+    pieces = {
+        "one": [head + body],
+        "head and body": [head, body],
+        "small": cut(head + body, 11),
+    }
+    with connect(server) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for _ in range(2):  # and the connection can be used again
+            for piece in pieces[parts]:
+                sock.sendall(piece)
+                time.sleep(0.01)
+            ((status, text),) = answers(sock, 1)
+            assert status == 200
+            assert b"The capital of India is New Delhi." in text
+            sock.sendall(NOTHING)
+            ((status, text),) = answers(sock, 1)
+            assert (status, json.loads(text)["error"]["code"]) == (404, "not_found")
+
+
+def test_an_upgrade_is_answered_where_the_connection_ends_after_it(
+    server: str, servers: Servers
+) -> None:
+    path = "/chat" if server == servers.api else "/generate"
+    body = json.dumps(QUESTION).encode()
+    headers = ("Connection: close, Upgrade", "Upgrade: h2c", f"Content-Length: {len(body)}")
+    sock = connect(server)
+    sock.sendall(post(path, body, *headers))
+    status, headers_got, _ = said(everything(sock))
+    assert (status, headers_got["connection"]) == (200, "close")
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_the_body_of_an_upgrade_is_never_a_request(server: str, later: bool) -> None:
+    body = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    head = post("/nothing", b"", *H2C, f"Content-Length: {len(body)}")
+    with connect(server) as sock:
+        sock.sendall(head if later else head + body)
+        if later:
+            time.sleep(0.1)
+            sock.sendall(body)
+        sock.sendall(NOTHING)
+        codes = [json.loads(body)["error"]["code"] for _, body in answers(sock, 2)]
+        assert codes == ["not_found", "not_found"]
+
+
+def test_headers_of_an_upgrade_have_the_same_limit(server: str) -> None:
+    for size, fits in ((LIMIT - 2048, True), (LIMIT, False)):
+        sock = connect(server)
+        sock.sendall(post("/nothing", b"{}", *H2C, "X-A: " + "a" * size, "Content-Length: 2"))
+        if fits:
+            assert [status for status, _ in answers(sock, 1)] == [404]
+            sock.close()
+        else:
+            check_refusal(everything(sock), 431, "headers_too_large")
+
+
+def test_there_is_no_tunnel(server: str) -> None:
+    for address in ("/livez", "x:1"):
+        sock = connect(server)
+        sock.sendall(f"CONNECT {address} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        check_refusal(everything(sock), 400, "invalid_http")
