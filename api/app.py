@@ -108,7 +108,12 @@ def create_app(
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     # The last one added is the outermost.
     app.add_middleware(Shortcut, routes=[*chat.router.routes, *openai.router.routes])
-    app.add_middleware(Supervisor, lifecycle=lifecycle, metrics=metrics)
+    app.add_middleware(
+        Supervisor,
+        lifecycle=lifecycle,
+        metrics=metrics,
+        request_timeout_s=settings.request_timeout_s,
+    )
     app.add_middleware(
         BodyReader, max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s
     )

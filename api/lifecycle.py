@@ -11,7 +11,7 @@ import time
 from collections import deque
 
 from api.context import RequestContext
-from api.errors import Overloaded
+from api.errors import DeadlineExceeded, Overloaded
 
 _MEMORY_S = 5.0
 """How long a place that became free counts for the rate, about."""
@@ -40,9 +40,9 @@ class Lifecycle:
         self._slots += count
         return count
 
-    async def enter(self) -> None:
+    async def enter(self, deadline: float = math.inf) -> None:
         """Take one slot, after a wait in line if need be. Overloaded when the line is full or the
-        wait too long.
+        wait too long, DeadlineExceeded when the deadline (on `time.monotonic()`) comes first.
         """
         if not self._waiting and self.admit():
             return
@@ -50,8 +50,9 @@ class Lifecycle:
             raise self.overloaded()
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(place)
+        left_s = deadline - time.monotonic()
         try:
-            async with asyncio.timeout(self._patience_s):
+            async with asyncio.timeout(min(self._patience_s, left_s)):
                 await place
         except BaseException as error:
             if place.done() and not place.cancelled():
@@ -60,7 +61,8 @@ class Lifecycle:
             elif place in self._waiting:
                 self._waiting.remove(place)
             if isinstance(error, TimeoutError):
-                raise self.overloaded() from None
+                late = left_s < self._patience_s
+                raise (DeadlineExceeded() if late else self.overloaded()) from None
             raise
 
     def release(self, count: int) -> None:

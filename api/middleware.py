@@ -8,6 +8,7 @@ Supervisor     bound on requests in flight; ends the work when the client
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 
@@ -15,12 +16,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import logs
 from api.context import PROBES, SCOPE_KEY, RequestContext, context_of, request_id_from
-from api.errors import ApiError, Draining, InternalError, Overloaded
+from api.errors import ApiError, DeadlineExceeded, Draining, InternalError, Overloaded
 from api.lifecycle import Lifecycle
 from api.loops import attempt
 from api.metrics import Metrics
 from api.sse import MEDIA_TYPE, end_with_error
 from api.tracing import Tracing, current, entered
+from api.validation import timeout_header
 
 logger = logging.getLogger("api.access")
 
@@ -163,10 +165,13 @@ class RequestScope:
 class Supervisor:
     """Runs the route and cancels it when its answer is of no use any more."""
 
-    def __init__(self, app: ASGIApp, lifecycle: Lifecycle, metrics: Metrics) -> None:
+    def __init__(
+        self, app: ASGIApp, lifecycle: Lifecycle, metrics: Metrics, request_timeout_s: float
+    ) -> None:
         self.app = app
         self._lifecycle = lifecycle
         self._metrics = metrics
+        self._request_timeout_s = request_timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "POST":
@@ -176,9 +181,10 @@ class Supervisor:
 
     async def _in_turn(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await self._lifecycle.enter()
-        except Overloaded as error:
-            self._metrics.rejected.labels("in_flight").inc()
+            await self._lifecycle.enter(self._deadline(scope))
+        except (Overloaded, DeadlineExceeded) as error:
+            if isinstance(error, Overloaded):
+                self._metrics.rejected.labels("in_flight").inc()
             await send_error(error, scope, receive, send)
             return
         self._metrics.in_flight.inc()
@@ -187,6 +193,15 @@ class Supervisor:
         finally:
             self._lifecycle.release(1)
             self._metrics.in_flight.dec()
+
+    def _deadline(self, scope: Scope) -> float:
+        """As far as it is known before the body is looked into; what is wrong with the header, the
+        route says.
+        """
+        named = None
+        with contextlib.suppress(ApiError):
+            named = timeout_header(header(scope, b"x-request-timeout-ms"))
+        return context_of(scope).call(self._request_timeout_s, named).deadline
 
     async def _supervise(self, scope: Scope, receive: Receive, send: Send) -> None:
         context = context_of(scope)

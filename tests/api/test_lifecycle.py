@@ -1,10 +1,11 @@
 """The line before the server's own limit, and when the refused are told to come back."""
 
 import asyncio
+import time
 
 import pytest
 
-from api.errors import Overloaded
+from api.errors import DeadlineExceeded, Overloaded
 from api.lifecycle import DrainRate, Lifecycle
 
 pytestmark = pytest.mark.anyio
@@ -57,6 +58,19 @@ async def test_a_place_that_comes_as_its_waiter_leaves_is_not_lost() -> None:
     await asyncio.gather(waiting, return_exceptions=True)
     assert (line.slots_taken, line.waiting) == (0, 0)
     await line.enter()
+
+
+@pytest.mark.parametrize(
+    ("patience_s", "left_s", "why"), [(30, 0.05, DeadlineExceeded), (0.05, 30, Overloaded)]
+)
+async def test_a_wait_ends_with_what_comes_first(
+    patience_s: float, left_s: float, why: type[Exception]
+) -> None:
+    line = Lifecycle(1, max_queued=3, queue_timeout_s=patience_s)
+    await line.enter()
+    with pytest.raises(why):
+        await line.enter(time.monotonic() + left_s)
+    assert (line.slots_taken, line.waiting) == (1, 0)
 
 
 async def test_a_waiter_that_is_leaving_is_passed_by() -> None:

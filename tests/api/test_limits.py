@@ -374,6 +374,53 @@ async def test_a_wait_in_line_ends(start_api: StartApi, host: StubHost) -> None:
     await eventually(lambda: api.parts.lifecycle.slots_taken == 0)
 
 
+@pytest.mark.parametrize("path", ["/chat", "/v1/chat/completions"])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_deadline_holds_in_line(
+    start_api: StartApi, host: StubHost, path: str, stream: bool
+) -> None:
+    api = await start_api(max_in_flight=1, max_queued=2)
+    host.delay_s = 30.0
+    running = asyncio.create_task(api.chat(user_prompt="q"))
+    await eventually(lambda: host.running == 1)
+    question = {"messages": [{"role": "user", "content": "q"}]} if "v1" in path else {}
+    began = time.monotonic()
+    late = await api.client.post(
+        path,
+        json=(question or {"user_prompt": "q"}) | {"stream": stream},
+        headers={"X-Request-Timeout-Ms": "200"},
+    )
+    assert 0.15 < time.monotonic() - began < 5
+    error = error_of(late)
+    assert (late.status_code, error["code"]) == (504, "deadline_exceeded")
+    assert error["type"] == "timeout_error"
+    assert api.parts.lifecycle.waiting == 0
+    running.cancel()
+    await eventually(lambda: api.parts.lifecycle.slots_taken == 0)
+    assert len(host.generated) == 1
+
+
+async def test_so_does_the_servers_own(start_api: StartApi) -> None:
+    api = await start_api(max_in_flight=1, max_queued=2, request_timeout_s=0.2)
+    assert api.parts.lifecycle.admit()
+    late = await api.chat(user_prompt="q")
+    assert (late.status_code, error_of(late)["code"]) == (504, "deadline_exceeded")
+    assert (api.parts.lifecycle.slots_taken, api.parts.lifecycle.waiting) == (1, 0)
+
+
+async def test_a_wrong_deadline_is_named_after_the_line(
+    start_api: StartApi, host: StubHost
+) -> None:
+    api = await start_api(max_in_flight=1, max_queued=2)
+    host.delay_s = 0.3
+    running = asyncio.create_task(api.chat(user_prompt="q"))
+    await eventually(lambda: host.running == 1)
+    body = {"user_prompt": "q"}
+    wrong = await api.client.post("/chat", json=body, headers={"X-Request-Timeout-Ms": "soon"})
+    assert (wrong.status_code, error_of(wrong)["param"]) == (400, "X-Request-Timeout-Ms")
+    assert (await running).status_code == 200
+
+
 async def test_who_leaves_the_line_takes_no_place(start_api: StartApi, host: StubHost) -> None:
     api = await start_api(max_in_flight=1, max_queued=2)
     host.delay_s = 0.5
