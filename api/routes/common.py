@@ -58,7 +58,10 @@ def check_model(request: Request, caller: Caller, asked: object) -> str | None:
     models = parts_of(request).host.models
     named = asked if isinstance(asked, str) else None
     known = named if models.lenient else models.canonical(named)
-    if caller.models is not None and not {named, known} & caller.models:
+    names = {named}
+    if known is not None and not models.lenient:
+        names.update(models.names_of(models.find(known)))
+    if caller.models is not None and not names & caller.models:
         allowed = ", ".join(sorted(caller.models))
         raise PermissionDenied(
             f"model: this key may ask {allowed} only", code="model_not_allowed", param="model"

@@ -195,16 +195,18 @@ async def test_a_keys_models_and_the_usage_of_each(fleet: Fleet) -> None:
     # A right to a model is one to its aliases, and to asking it by no name.
     large, _ = await new_key(api, models=["large"])
     assert [await chat(large, model="gpt-4o"), await chat(large)] == [200, 200]
+    # And a right to an alias is one to the model, which is listed by its name.
+    assert [await chat(both, model="large"), await chat(both)] == [200, 200]
     body = {"model": "small", "messages": [{"role": "user", "content": "q"}]}
     for stream in (False, True):
         answer = await api.client.post(
             "/v1/chat/completions", json=body | {"stream": stream}, headers=bearer(small)
         )
         assert answer.status_code == 200
-    assert fleet.counts() == {"large": 3, "small": 3}
+    assert fleet.counts() == {"large": 5, "small": 3}
     usage = await api.client.get("/admin/usage?group_by=model", headers=bearer(ADMIN))
     assert {row["model"]: row["requests"] for row in usage.json()["rows"]} == {
-        "large": 3,
+        "large": 5,
         "small": 3,
     }
 

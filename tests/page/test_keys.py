@@ -19,8 +19,8 @@ def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield site
 
 
-def new_key(site: Site, tenant: str) -> str:
-    body = {"tenant": tenant, "scopes": ["chat"]}
+def new_key(site: Site, tenant: str, **more: object) -> str:
+    body = {"tenant": tenant, "scopes": ["chat"]} | more
     answer = site.portal.call(
         lambda: site.api.client.post("/admin/keys", json=body, headers=bearer(ADMIN))
     )
@@ -100,6 +100,20 @@ def test_a_key_that_ends_in_mid_chat_loses_nothing(keyed: Site, opener: Opener) 
     chat.finished()
     chat.reload()
     expect(chat.questions).to_have_text(["Capital of France?", "Capital of Japan?"])
+
+
+@pytest.mark.parametrize("size", ["desktop"])
+def test_a_key_that_is_bound_to_one_model_asks_it(keyed: Site, opener: Opener) -> None:
+    chat = opener(keyed.url)
+    give(chat, new_key(keyed, "bound", models=["qna-demo"]))
+    expect(chat.dialog).to_have_count(0)
+    for _ in range(2):
+        chat.ask("Capital of France?")
+        expect(chat.prose).to_have_text(FRANCE)
+    chat.button("Another answer").click()
+    chat.finished()
+    expect(chat.prose).to_have_text(FRANCE)
+    expect(chat.page.get_by_label("Model", exact=True)).to_have_count(0)
 
 
 @pytest.mark.parametrize("size", ["desktop"])

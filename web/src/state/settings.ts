@@ -51,6 +51,7 @@ export async function loadModels(): Promise<void> {
 
 /** The fields of a request that the user has chosen. */
 export function choices(): Record<string, unknown> {
-  const named = models.value.length > 1 ? { model: model.value } : {};
+  // Also where there is but one: a key that is bound to it may ask by name only.
+  const named = model.value ? { model: model.value } : {};
   return { ...sampling.value, ...named, details: true, stream: true };
 }
