@@ -15,17 +15,15 @@ from api.settings import Settings
 from api.tracing import current
 from api.upstream.pool import HostAddress, Pool, Waiting
 from api.upstream.probes import Probes
+from api.upstream.refusal import envelope_of, is_ours, refusal, seconds_of
 from api.upstream.reply import (
     GRACE_S,
     SERVED_BY,
     Opened,
     Stay,
-    envelope_of,
     kept_headers,
     noted_headers,
     read,
-    refusal,
-    seconds_of,
 )
 from api.upstream.transport import (
     NO_PLACE,
@@ -219,7 +217,8 @@ class Attempts:
         status = response.status_code
         envelope = envelope_of(content)
         retry_after = seconds_of(noted_headers(response).get("retry-after"))
-        if status == 503 or (status == 502 and envelope is None):
+        ours = envelope is not None and is_ours(envelope)
+        if status == 503 or (status == 502 and not ours):
             # 502 without our envelope comes from a proxy that could not reach the host's process.
             reason = str(envelope.get("code")) if envelope else f"status_{status}"
             known = reason if reason in ("not_ready", "draining") else f"status_{status}"
@@ -231,7 +230,8 @@ class Attempts:
             # Our key, not the caller's. A replica that has been told of it already may take it.
             stranger = UpstreamError("The model host does not accept this server's key")
             raise AttemptFailed("key_refused", stranger, retry=True)
-        if status in CLIENT_STATUSES and envelope is not None:
+        # 404 without a word comes from a proxy that knows no way to the host.
+        if status in CLIENT_STATUSES and (status != 404 or envelope is not None):
             refused = refusal(status, envelope, retry_after)
             stay.end(whole=True)
             if status == 429 and len(stay.pool.addresses) > 1:

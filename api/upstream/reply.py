@@ -7,14 +7,12 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
 
 import httpx
-import orjson
 
 from api import logs
 from api.context import Call
-from api.errors import DeadlineExceeded, HostRefusal, UpstreamError
+from api.errors import DeadlineExceeded, UpstreamError
 from api.tracing import Attempt
 from api.upstream.patience import Patience
 from api.upstream.pool import HostAddress, Pool
@@ -202,31 +200,3 @@ def noted_headers(response: httpx.Response) -> dict[str, str]:
 def kept_headers(noted: dict[str, str], served_by: str | None) -> dict[str, str]:
     kept = {name: noted[name] for name in KEPT_HEADERS if name in noted}
     return kept if served_by is None else kept | {SERVED_BY: served_by}
-
-
-def envelope_of(content: bytes) -> dict[str, Any] | None:
-    """The error object of design.md, if that is what the body holds."""
-    try:
-        error = orjson.loads(content)["error"]
-        if isinstance(error["message"], str) and isinstance(error["code"], str):
-            return dict(error)
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        return None
-    return None
-
-
-def refusal(status: int, envelope: dict[str, Any], retry_after: float | None) -> HostRefusal:
-    fixed = {"message", "type", "code", "param", "request_id"}
-    return HostRefusal(
-        status,
-        str(envelope.get("type", "invalid_request_error")),
-        envelope["message"],
-        code=envelope["code"],
-        param=envelope.get("param"),
-        retry_after_s=retry_after if retry_after or status != 429 else 1.0,
-        extra={key: value for key, value in envelope.items() if key not in fixed},
-    )
-
-
-def seconds_of(value: str | None) -> float | None:
-    return float(value) if value and value.isascii() and value.isdigit() else None
