@@ -7,6 +7,7 @@ import contextvars
 import ipaddress
 import socket
 from contextlib import suppress
+from urllib.parse import urlsplit
 
 Key = tuple[str, int]
 # A name that is known does not keep its requests waiting for a DNS that is slow to say it again.
@@ -46,6 +47,14 @@ class Names:
         if not done:
             raise TimeoutError("the name was not looked up in time")
         return lookup.result()
+
+    async def urls(self, url: str, patience_s: float) -> list[str]:
+        """The URL once for each numeric address of its name, as `look_up` has them."""
+        parts = urlsplit(url)
+        port = parts.port or 80
+        found = await self.look_up(parts.hostname or "", port, patience_s)
+        hosts = (f"[{number}]" if ":" in number else number for number in found)
+        return [f"http://{host}:{port}{parts.path}" for host in hosts]
 
     async def _ask(self, key: Key) -> list[str]:
         loop = asyncio.get_running_loop()

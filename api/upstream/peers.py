@@ -45,15 +45,11 @@ class Peers:
         """What the others answer at this path, and how many did not."""
         if not self._url:
             return [], 0
-        parts = urlsplit(self._url)
-        port = parts.port or 80
         try:
-            found = await self._names.look_up(parts.hostname or "", port, RESOLVE_S)
+            urls = await self._names.urls(self._url, RESOLVE_S)
         except OSError:  # TimeoutError is one
             return [], 1
-        hosts = [f"[{number}]" if ":" in number else number for number in found]
-        urls = [f"http://{host}:{port}{parts.path}{path}" for host in hosts]
-        answers = await asyncio.gather(*(self._ask_one(url) for url in urls))
+        answers = await asyncio.gather(*(self._ask_one(f"{url}{path}") for url in urls))
         others = {one.server: one for one in answers if one is not None and one.server != self.own}
         return list(others.values()), answers.count(None)
 

@@ -226,15 +226,10 @@ class Pool:
 
     async def _look_up(self, url: str) -> list[str] | None:
         """The URL once for each address that its name has; None when that cannot be found out."""
-        parts = urlsplit(url)
-        assert parts.hostname is not None
-        port = parts.port or 80
         try:
-            found = await self._names.look_up(parts.hostname, port, RESOLVE_S)
+            return sorted(await self._names.urls(url, RESOLVE_S))
         except OSError as error:  # TimeoutError is one
             return [] if is_gone(error) else None
-        hosts = [f"[{number}]" if ":" in number else number for number in sorted(found)]
-        return [f"http://{host}:{port}{parts.path}" for host in hosts]
 
     def _rebuild(self) -> None:
         self._keep([address for spec in self.spec.addresses for address in self._expand(spec)])
