@@ -212,7 +212,14 @@ class Pool:
 
     async def resolve(self) -> None:
         """Look up the names that stand for several addresses; what is known stays when it fails."""
-        wanted = [spec.url for spec in self.spec.addresses if spec.resolve]
+        await self._resolve([one.url for one in self.spec.addresses if one.resolve])
+
+    async def expect(self, spec: ModelSpec) -> None:
+        """Look up the names that are new in what the model is about to be."""
+        urls = (one.url for one in spec.addresses if one.resolve)
+        await self._resolve([url for url in urls if url not in self._resolved])
+
+    async def _resolve(self, wanted: list[str]) -> None:
         if not wanted:
             return
         found = await asyncio.gather(*(self._look_up(url) for url in wanted))

@@ -36,12 +36,14 @@ class Registry:
         self._names: dict[str, Pool] = {}
         self._seen = _signature([self._path])
         if not self._path:
-            self._use((_only_model(settings),))
+            specs: tuple[ModelSpec, ...] = (_only_model(settings),)
+            self._use(specs, self._pools_for(specs))
             return
         try:
-            self._use(load(self._path))
+            specs = load(self._path)
         except ModelsFileError as error:
             raise SettingsError(f"{env_name('models_file')}: {self._path}: {error}") from error
+        self._use(specs, self._pools_for(specs))
 
     @property
     def lenient(self) -> bool:
@@ -84,12 +86,18 @@ class Registry:
             return
         self._seen = signature
         try:
-            self._use(await asyncio.to_thread(load, self._path))
+            specs = await asyncio.to_thread(load, self._path)
         except ModelsFileError as error:
             self._metrics.models_file_reloads.labels("refused").inc()
             self._metrics.models_file_good.set(0)
             self._tell(logging.ERROR, "models file refused, the old one stays", reason=str(error))
         else:
+            pools = self._pools_for(specs)
+            # A name that nothing has looked up yet would be a model without a host. Whatever keeps
+            # it from being looked up, the next round of look-ups tells.
+            looks = (pools[spec.name].expect(spec) for spec in specs)
+            await asyncio.gather(*looks, return_exceptions=True)
+            self._use(specs, pools)
             self._metrics.models_file_reloads.labels("taken").inc()
             self._tell(logging.INFO, "models file taken", models=list(self._pools))
 
@@ -104,23 +112,23 @@ class Registry:
     def _tell(self, level: int, message: str, **values: object) -> None:
         logs.event(logger, level, message, file=self._path, **values)
 
-    def _use(self, specs: tuple[ModelSpec, ...]) -> None:
-        old = self._pools
-        self._pools = {}
+    def _pools_for(self, specs: tuple[ModelSpec, ...]) -> dict[str, Pool]:
+        """Those that there are, and new ones that are not in use yet."""
+        return {spec.name: self._pools.get(spec.name) or self._made(spec) for spec in specs}
+
+    def _made(self, spec: ModelSpec) -> Pool:
+        room = Room(spec.name, self._metrics, hold_s=self._hold_s, most=self._max_held)
+        return Pool(spec, self._metrics, self._policy, self._lookups, room)
+
+    def _use(self, specs: tuple[ModelSpec, ...], pools: dict[str, Pool]) -> None:
+        gone = [pool for name, pool in self._pools.items() if name not in pools]
+        self._pools = pools
         for spec in specs:
-            pool = old.pop(spec.name, None)
-            if pool is None:
-                pool = Pool(spec, self._metrics, self._policy, self._lookups, self._room(spec.name))
-            else:
-                pool.update(spec)
-            self._pools[spec.name] = pool
-        for gone in old.values():
-            gone.close()
+            pools[spec.name].update(spec)
+        for pool in gone:
+            pool.close()
         self._names = dict(self._all_names())
         self._metrics.models_file_good.set(1)
-
-    def _room(self, model: str) -> Room:
-        return Room(model, self._metrics, hold_s=self._hold_s, most=self._max_held)
 
     def _all_names(self) -> Iterator[tuple[str, Pool]]:
         for pool in self._pools.values():

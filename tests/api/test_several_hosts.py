@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 import pytest
 
+from api.upstream import pool, probes
 from tests.api.conftest import error_of, eventually
 from tests.api.fleet import Fleet, completion, metric, running_fleet
 from tests.api.stub_host import refuse
@@ -180,30 +181,78 @@ async def test_a_full_replica_is_passed_by(fleet: Fleet) -> None:
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "7")
 
 
+class Dns:
+    """What the name `hosts.test` stands for; slow to say it, as DNS may be."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, *numbers: str, slow_s: float = 0.0) -> None:
+        self.numbers = list(numbers)
+        self.slow_s = slow_s
+        patch.setattr(asyncio.get_running_loop(), "getaddrinfo", self._look_up, raising=False)
+
+    async def _look_up(self, host: str, port: int, **_: Any) -> list[Any]:
+        assert host == "hosts.test"
+        await asyncio.sleep(self.slow_s)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (one, port)) for one in self.numbers]
+
+
 async def test_a_name_is_spread_over_its_addresses_and_looked_up_again(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = await fleet.host("first")
     port = int(first.url.rsplit(":", 1)[1])
-    numbers = ["127.0.0.1"]
-
-    async def look_up(host: str, *_: Any, **__: Any) -> list[Any]:
-        assert host == "hosts.test"
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (one, port)) for one in numbers]
-
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", look_up, raising=False)
+    dns = Dns(monkeypatch, "127.0.0.1")
     url = f"http://hosts.test:{port}"
     fleet.write({"name": "m", "addresses": [{"url": url, "resolve": True}]})
     api = await fleet.api()
-    (pool,) = api.parts.host.models.pools
-    assert [one.url for one in pool.addresses] == [f"http://127.0.0.1:{port}"]
+    (known,) = api.parts.host.models.pools
+    assert [one.url for one in known.addresses] == [f"http://127.0.0.1:{port}"]
     assert (await api.chat(user_prompt="q")).status_code == 200
     assert first.generated[-1].headers["host"] == f"hosts.test:{port}"
-    numbers.append("127.0.0.2")
-    await eventually(lambda: len(pool.addresses) == 2)
-    assert [one.weight for one in pool.addresses] == [0.5, 0.5]
-    numbers[:] = ["127.0.0.1"]
-    await eventually(lambda: len(pool.addresses) == 1)
+    dns.numbers.append("127.0.0.2")
+    await eventually(lambda: len(known.addresses) == 2)
+    assert [one.weight for one in known.addresses] == [0.5, 0.5]
+    dns.numbers[:] = ["127.0.0.1"]
+    await eventually(lambda: len(known.addresses) == 1)
+
+
+async def test_a_changed_files_names_are_looked_up_before_they_are_in_use(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await fleet.host("first")
+    fleet.write(fleet.model("m", "first"))
+    monkeypatch.setattr(probes, "RESOLVE_EVERY_S", 60)
+    Dns(monkeypatch, "127.0.0.1", slow_s=0.2)
+    api = await fleet.api()
+    named = [{"url": first.url.replace("127.0.0.1", "hosts.test"), "resolve": True}]
+    fleet.write({"name": "m", "addresses": named}, {"name": "new", "addresses": named})
+
+    async def taken() -> bool:
+        assert (await completion(api, "m")).status_code == 200
+        answer = await completion(api, "new")
+        assert answer.status_code in (200, 404)
+        return bool(answer.status_code == 200)
+
+    await eventually(taken)
+    assert (await completion(api, "m")).status_code == 200
+    assert first.generated[-1].headers["host"].startswith("hosts.test:")
+
+
+async def test_a_changed_file_waits_for_no_dns_that_is_silent(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await fleet.host("first")
+    fleet.write(fleet.model("m", "first"))
+    monkeypatch.setattr(pool, "RESOLVE_S", 0.1)
+    Dns(monkeypatch, "127.0.0.1", slow_s=60)
+    api = await fleet.api(retry_attempts=0)
+    named = [{"url": first.url.replace("127.0.0.1", "hosts.test"), "resolve": True}]
+    fleet.write(fleet.model("m", "first"), {"name": "new", "addresses": named})
+
+    async def answered(status: int) -> bool:
+        assert (await completion(api, "m")).status_code == 200
+        return bool((await completion(api, "new")).status_code == status)
+
+    await eventually(lambda: answered(503))
 
 
 # ---- fallback ---------------------------------------------------------------------------------
