@@ -73,8 +73,8 @@ class ChatStream:
             name, data = parse(event)
         except orjson.JSONDecodeError as error:
             raise UpstreamError("The model host's answer cannot be read") from error
-        if name == "error":
-            raise stream_error(data)
+        if failed := stream_error(name, data):
+            raise failed
         if isinstance(data, dict) and isinstance(data.get("delta"), str):
             self._talk.pieces.append(data["delta"])
             await write(event)

@@ -183,6 +183,7 @@ class Relay:
         self._charge = call.charge
         self._hide_usage = hide_usage
         self._pieces = 0
+        self._usage: tuple[dict[str, Any], str | None] | None = None
         self._closed = False
         self._events = UpstreamEvents(upstream)
 
@@ -201,37 +202,47 @@ class Relay:
         await self._events.first()
 
     async def relay(self, write: Write) -> None:
-        done = False
-        while not done:
-            kept: list[bytes] = []
-            refused = None
-            for event in await self._events.at_hand():
-                try:
-                    done = self._look_at(event, kept)
-                except ApiError as error:
-                    refused = error
-                if done or refused:
-                    break
-            # What came together goes out together: a write costs more than all of this.
-            if kept:
-                await write(b"".join(kept))
-            if refused:
-                raise refused
+        try:
+            while not await self._pass_on(write):
+                pass
+        except ApiError:
+            # What failed costs nothing, whatever usage was told on the way.
+            self._usage = None
+            raise
         self._ended_well()
         await self._events.drain()
+
+    async def _pass_on(self, write: Write) -> bool:
+        """The events that have come. True for the last ones."""
+        kept: list[bytes] = []
+        done, refused = False, None
+        for event in await self._events.at_hand():
+            try:
+                done = self._look_at(event, kept)
+            except ApiError as error:
+                refused = error
+            if done or refused:
+                break
+        # What came together goes out together: a write costs more than all of this.
+        if kept:
+            await write(b"".join(kept))
+        if refused:
+            raise refused
+        return done
 
     def _look_at(self, event: bytes, kept: list[bytes]) -> bool:
         """Keep what goes to the client. True for the last event."""
         done = False
-        # A line break inside JSON text is an escape, so both are looked for in the right place.
-        if not event.startswith(b"data: {") or b"\nevent:" in event:
+        # A line break inside JSON text is an escape, and so are the quotes: all are looked for in
+        # the right place.
+        if not event.startswith(b"data: {") or b"\nevent:" in event or b'"error"' in event:
             event, done = self._look_closely(event)
-        # In a text the quotes would be escaped.
-        elif b'"usage"' in event:
-            event = self._without_usage(event)
+        else:
+            self._pieces += 1
+            if b'"usage"' in event:
+                event = self._without_usage(event)
         if event:
             kept.append(event)
-        self._pieces += 1
         return done
 
     def _without_usage(self, event: bytes) -> bytes:
@@ -259,34 +270,41 @@ class Relay:
         # What an answer calls its model may be an echo of what the caller called it.
         told = data.get("model")
         known = told if isinstance(told, str) and told in self._listed else None
-        self._charge.used(usage, self._upstream.model or known)
+        self._usage = (usage, self._upstream.model or known)
         return not data.get("choices")
 
     def _look_closely(self, event: bytes) -> tuple[bytes, bool]:
-        """An event in another form than vLLM's and ours; what goes to the client, and whether it
-        is the last.
+        """An event in another form than vLLM's and ours, or one that may tell an error; what goes
+        to the client, and whether it is the last.
         """
         try:
             name, data = parse(event)
         except orjson.JSONDecodeError as error:
             raise UpstreamError("The model host's answer cannot be read") from error
-        if name == "error":
-            raise stream_error(data)
+        if failed := stream_error(name, data):
+            raise failed
+        # A comment that keeps the connection open is no piece of an answer.
+        self._pieces += isinstance(data, dict)
         told = self._note_usage_of(data)
         return b"" if told and self._hide_usage else event, bool(data == "[DONE]")
 
     def _ended_well(self) -> None:
-        self._count_pieces()
+        self._tell_charge()
         if self._charge is not None:
             self._charge.untold(self._upstream.model)
 
-    def _count_pieces(self) -> None:
-        if self._charge is not None and self._charge.pieces is not None:
+    def _tell_charge(self) -> None:
+        if self._charge is None:
+            return
+        if self._charge.pieces is not None:
             self._charge.pieces = self._pieces
+        if self._usage is not None:
+            self._charge.used(*self._usage)
+            self._usage = None
 
     async def aclose(self) -> None:
         if self._closed:
             return
         self._closed = True
-        self._count_pieces()
+        self._tell_charge()
         await asyncio.shield(self._upstream.aclose())

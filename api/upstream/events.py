@@ -62,9 +62,15 @@ class UpstreamEvents:
         await self._upstream.aclose()
 
 
-def stream_error(data: Any) -> ApiError:
-    """The host's own error event: what it says about itself is kept, if it says it in our form."""
-    error = data.get("error") if isinstance(data, dict) else None
+def stream_error(name: str, data: Any) -> ApiError | None:
+    """The error that an event tells, by its name or, as hosts of other makes do it, in its data
+    alone. What the host says about itself is kept, if it says it in our form.
+    """
+    said = data if isinstance(data, dict) else {}
+    error = said.get("error")
+    # The latter is vLLM's of old and SGLang's.
+    if name != "error" and not error and said.get("object") != "error":
+        return None
     code = error.get("code") if isinstance(error, dict) else None
     if code == "draining":
         return HostRefusal(503, "unavailable_error", "The model host is shutting down", code=code)

@@ -76,6 +76,22 @@ async def test_after_the_first_byte_no_other_replica_is_asked(fleet: Fleet) -> N
     assert metric(api, "upstream_retries_total", reason="broken_off") == 0
 
 
+async def test_a_stream_that_tells_a_failure_is_no_whole_answer(fleet: Fleet) -> None:
+    async def fails(wire: Wire) -> None:
+        await wire.start(200, "text/event-stream")
+        await wire.body(b'data: {"error": {"message": "out of memory"}}\n\ndata: [DONE]\n\n')
+
+    host = await fleet.host("a")
+    fleet.write(fleet.model("m", "a"))
+    api = await fleet.api()
+    (pool,) = api.parts.host.models.pools
+    host.always = refuse(500, "internal_error")
+    await completion(api, "m")
+    host.always = fails
+    assert "event: error\n" in (await completion(api, "m", stream=True)).text
+    assert [address.failures for address in pool.addresses] == [1]
+
+
 async def test_one_prompt_does_not_go_through_all_replicas(fleet: Fleet) -> None:
     """A connection that breaks while the host works may mean that the request killed it."""
     await fleet.host("unused")

@@ -7,7 +7,7 @@ import openai
 import pytest
 
 from tests.api.conftest import Api, StartApi, error_of, eventually, outcomes
-from tests.api.stub_host import StubHost, Wire, cases, encoded, refuse, replay
+from tests.api.stub_host import Fault, StubHost, Wire, cases, encoded, refuse, replay
 
 pytestmark = pytest.mark.anyio
 ROUTE = "/v1/chat/completions"
@@ -125,6 +125,57 @@ async def test_the_hosts_error_event_counts_as_an_error(api: Api, host: StubHost
     assert answer.text.count("event: error\n") == 1
     assert "[DONE]" not in answer.text
     await eventually(lambda: outcomes(api, ROUTE) == {"upstream_error": 1})
+
+
+FAILURES = [
+    b'data: {"error": {"message": "out of memory", "type": "InternalServerError", "code": 500}}',
+    b'data: {"object": "error", "message": "out of memory", "code": 500}',
+    b'data:{"error":"out of memory","error_type":"generation"}',
+    b': a comment\r\ndata: {"error": {"message": "out of memory"}}',
+]
+
+
+def tells(*events: bytes) -> Fault:
+    async def speaks(wire: Wire) -> None:
+        await wire.start(200, "text/event-stream")
+        await wire.body(b"".join(event + b"\n\n" for event in events))
+
+    return speaks
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+async def test_a_failure_that_another_make_tells_in_a_stream_is_one(
+    api: Api, host: StubHost, failure: bytes
+) -> None:
+    host.always = tells(b'data: {"choices": []}', failure, b"data: [DONE]")
+    answer = await api.client.post(ROUTE, json={"stream": True})
+    whole, error = answer.text.strip().split("\n\n")
+    assert whole == 'data: {"choices": []}'
+    name, data = error.split("\n")
+    assert name == "event: error"
+    told = json.loads(data.removeprefix("data: "))["error"]
+    assert (told["code"], told["type"]) == ("upstream_error", "server_error")
+    assert told["request_id"] == answer.headers["x-request-id"]
+    assert "memory" not in told["message"]
+    await eventually(lambda: outcomes(api, ROUTE) == {"upstream_error": 1})
+    async with client_of(api) as client:
+        stream = await client.completions.create(model="x", prompt="q", stream=True)
+        with pytest.raises(openai.APIError):
+            async for _ in stream:
+                pass
+
+
+async def test_what_only_names_an_error_is_none(api: Api, host: StubHost) -> None:
+    events = (
+        b'data: {"choices": [{"delta": {"content": "\\"error\\": 1"}}]}',
+        b'data: {"choices": [], "error": null}',
+        b'data: {"choices": [{"finish_reason": "error"}]}',
+        b"data: [DONE]",
+    )
+    host.always = tells(*events)
+    answer = await api.client.post(ROUTE, json={"stream": True})
+    assert answer.content == b"".join(event + b"\n\n" for event in events)
+    await eventually(lambda: outcomes(api, ROUTE) == {"ok": 1})
 
 
 @pytest.mark.parametrize("text", ["event: error", "data: [DONE]", "[DONE]"])

@@ -20,7 +20,7 @@ from api.settings import Settings
 from api.usage.counts import Asked, Counts
 from api.usage.recorder import UsageRecorder
 from api.usage.rows import UsageRow
-from tests.api.conftest import Api, StartApi, error_of
+from tests.api.conftest import Api, StartApi, error_of, eventually
 from tests.api.keyed import ADMIN, METRICS, bearer, new_key, start_keyed
 from tests.api.stub_host import StubHost, Wire, refuse
 
@@ -145,6 +145,55 @@ async def test_an_answer_whose_host_tells_no_usage_is_no_error(
     assert (row["requests"], row["errors"]) == (1, 0)
     assert row["prompt_tokens"] > 0
     assert row["completion_tokens"] >= (2 if stream else 0)
+
+
+async def test_a_stream_that_tells_a_failure_costs_nothing(keyed: Api, host: StubHost) -> None:
+    """Whatever usage it told on the way."""
+    key, _ = await new_key(keyed)
+    counted = b'{"choices":[{"index":0}],"usage":{"prompt_tokens":5,"completion_tokens":1}}'
+    failure = b'{"error":{"message":"out of memory","type":"InternalServerError","code":500}}'
+    host.always = streams(*(b"data: " + data for data in (PIECE, counted, failure)))
+    body = OPENAI | {"stream": True}
+    answer = await keyed.client.post("/v1/chat/completions", json=body, headers=bearer(key))
+    assert answer.text.count("event: error\n") == 1
+    assert "[DONE]" not in answer.text
+    (row,) = await rows(keyed, "group_by=tenant")
+    assert (row["requests"], row["errors"]) == (1, 1)
+    assert (row["prompt_tokens"], row["completion_tokens"]) == (0, 0)
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+async def test_only_what_carries_a_piece_counts_as_one(
+    keyed: Api, host: StubHost, leaves: bool
+) -> None:
+    """Hosts and proxies keep a silent connection open by comments."""
+    key, _ = await new_key(keyed)
+
+    async def speaks(wire: Wire) -> None:
+        await wire.start(200, "text/event-stream")
+        piece = b"data: " + PIECE + b"\n\n"
+        await wire.body(piece + b": ping\n\n" * 30 + piece + b": ping\n\n", more=True)
+        if leaves:
+            await asyncio.sleep(30)
+        await wire.body(b"data: [DONE]\n\n")
+
+    host.always = speaks
+    body = OPENAI | {"stream": True}
+    async with keyed.client.stream(
+        "POST", "/v1/chat/completions", json=body, headers=bearer(key)
+    ) as answer:
+        came = b""
+        async for chunk in answer.aiter_raw():
+            came += chunk
+            if leaves and came.count(b"ping") == 31:
+                break
+    assert came.count(b"ping") == 31, "the client gets them"
+
+    async def counted() -> Any:
+        return await rows(keyed, "group_by=tenant")
+
+    (row,) = await eventually(counted)
+    assert (row["requests"], row["errors"], row["completion_tokens"]) == (1, 0, 2)
 
 
 async def test_errors_count_as_such_and_made_up_models_do_not(keyed: Api, host: StubHost) -> None:
