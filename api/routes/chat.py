@@ -215,9 +215,9 @@ class _Failed:
 
     def body(self, request_id: str) -> dict[str, Any]:
         body = self.error.body(request_id)
-        if self.error.http_status in RETRYABLE:
+        seconds = self.error.headers().get("Retry-After")
+        if seconds is not None and self.error.http_status in RETRYABLE:
             # An item has no header to say it in.
-            seconds = self.error.headers().get("Retry-After", "1")
             body["error"]["retry_after_s"] = int(seconds)
         return {"chat_id": self.chat_id, **body}
 

@@ -9,6 +9,7 @@ import pytest
 from api.settings import Settings
 from api.upstream import make_transport
 from tests.api.conftest import Api, StartApi, error_of, serving_api
+from tests.api.keyed import bearer, new_key, start_keyed
 from tests.api.stub_host import StubHost, refuse
 
 pytestmark = pytest.mark.anyio
@@ -83,6 +84,20 @@ async def test_a_refused_item_says_when_to_come_again(api: Api, host: StubHost) 
     results = await ask(api, *(item(str(n), "q") for n in range(3)))
     failed = [result["error"] for result in results if "error" in result]
     assert [(error["code"], error["retry_after_s"]) for error in failed] == [("overloaded", 4)]
+
+
+async def test_an_item_that_can_never_fit_does_not_say_when_to_come_again(
+    start_api: StartApi,
+) -> None:
+    api = await start_keyed(start_api)
+    key, _ = await new_key(api, limits={"tokens_per_minute": 600, "requests_per_minute": 1})
+    chats = [item("1", "q", max_tokens=601), item("2", "q"), item("2", "q")]
+    answer = await api.client.post("/chat/batch", json={"chats": chats}, headers=bearer(key))
+    never, good, later = answer.json()
+    assert never["error"]["code"] == "rate_limit_exceeded"
+    assert "retry_after_s" not in never["error"]
+    assert "response" in good
+    assert later["error"]["retry_after_s"] >= 1
 
 
 async def test_one_other_failure_keeps_the_batch_a_200(api: Api, host: StubHost) -> None:
