@@ -1,4 +1,6 @@
-"""OpenAI's routes: the model host speaks them; here they are passed through, byte for byte."""
+"""OpenAI's routes: the model host speaks them. A request goes there with what this server adds to
+it; of an answer the client gets the host's own bytes, without the usage that it did not ask for.
+"""
 
 import asyncio
 import hashlib

@@ -107,7 +107,7 @@ class ModelHost:
         finally:
             stay.end(whole=False)
             await opened.response.aclose()
-        return UpstreamReply(content, opened.headers, opened.content_type, opened.model)
+        return UpstreamReply(content, opened.headers, opened.model)
 
     async def stream(
         self,

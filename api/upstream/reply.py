@@ -79,7 +79,6 @@ class UpstreamReply:
 
     body: bytes
     headers: dict[str, str]
-    content_type: str
     model: str | None
 
 
