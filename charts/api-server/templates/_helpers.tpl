@@ -93,9 +93,14 @@ app.kubernetes.io/component: api
 {{- if and .Values.persistence.enabled (not (include "api-server.onServer" .)) }}true{{ end -}}
 {{- end -}}
 
+{{/* The Secret with the first keys that the chart makes where it is told of no other. */}}
+{{- define "api-server.ownSecret" -}}
+{{- printf "%s-keys" (include "api-server.fullname" .) -}}
+{{- end -}}
+
 {{/* Name of the Secret with the first keys. */}}
 {{- define "api-server.keysSecret" -}}
-{{- default (printf "%s-keys" (include "api-server.fullname" .)) .Values.auth.existingSecret -}}
+{{- default (include "api-server.ownSecret" .) .Values.auth.existingSecret -}}
 {{- end -}}
 
 {{/* Not empty where the chart makes that Secret itself. */}}
@@ -297,6 +302,10 @@ seccompProfile:
 {{- end -}}
 {{- if and .Values.modelHost.namespace (not .Values.modelHost.url) .Values.modelHost.auth.enabled (not .Values.modelHost.auth.existingSecret) -}}
 {{- fail (printf "modelHost.namespace is %s, whose Secret %s-key cannot be read from here: copy it into this namespace and name the copy in modelHost.auth.existingSecret" .Values.modelHost.namespace .Values.modelHost.name) -}}
+{{- end -}}
+{{- $own := include "api-server.ownSecret" . -}}
+{{- if and .Values.auth.enabled (eq .Values.auth.existingSecret $own) -}}
+{{- fail (printf "auth.existingSecret is %s, the name of the Secret that the chart makes itself and deletes once another is named: copy the keys into a Secret of another name, and name that" $own) -}}
 {{- end -}}
 {{- if eq .Values.auth.adminKeyKey .Values.auth.metricsKeyKey -}}
 {{- fail (printf "auth.adminKeyKey and auth.metricsKeyKey are both %s: Prometheus would hold the administrator's key" .Values.auth.adminKeyKey) -}}

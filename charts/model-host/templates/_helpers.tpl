@@ -78,9 +78,14 @@ app.kubernetes.io/component: test
 {{- include "model-host.portOf" .Values.tracing.endpoint -}}
 {{- end -}}
 
+{{/* The Secret with the key that the chart makes where it is told of no other. */}}
+{{- define "model-host.ownSecret" -}}
+{{- printf "%s-key" (include "model-host.fullname" .) -}}
+{{- end -}}
+
 {{/* Where the key stands that callers must send. */}}
 {{- define "model-host.keyRef" -}}
-name: {{ default (printf "%s-key" (include "model-host.fullname" .)) .Values.auth.existingSecret }}
+name: {{ default (include "model-host.ownSecret" .) .Values.auth.existingSecret }}
 key: {{ .Values.auth.secretKey }}
 {{- end -}}
 
@@ -190,6 +195,10 @@ seccompProfile:
 {{- $least := addf .Values.preStopSeconds $drain $closing $agent (ternary $spans 0 $traced) -}}
 {{- if lt (float64 .Values.terminationGracePeriodSeconds) $least -}}
 {{- fail (printf "terminationGracePeriodSeconds is %v, but stopping takes up to %v s: preStopSeconds %v + config.drainTimeoutS %v + %d for the last errors + %d for KServe's agent%s; raise it or lower those" (include "model-host.text" .Values.terminationGracePeriodSeconds) (include "model-host.text" $least) (include "model-host.text" .Values.preStopSeconds) (include "model-host.text" $drain) $closing $agent (ternary (printf " + %d for the last spans" $spans) "" $traced)) -}}
+{{- end -}}
+{{- $own := include "model-host.ownSecret" . -}}
+{{- if and .Values.auth.enabled (eq .Values.auth.existingSecret $own) -}}
+{{- fail (printf "auth.existingSecret is %s, the name of the Secret that the chart makes itself and deletes once another is named: copy the key into a Secret of another name, and name that" $own) -}}
 {{- end -}}
 {{- include "model-host.validateModel" . -}}
 {{- if and .Values.gpu.enabled (ne (int .Values.gpu.count) 1) -}}
