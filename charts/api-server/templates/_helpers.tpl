@@ -79,10 +79,15 @@ app.kubernetes.io/component: api
 {{- if .Values.database.existingSecret }}true{{ end -}}
 {{- end -}}
 
-{{/* Number of pods. Where an autoscaler sets it, as it is: taken out of the manifest it would be 1 until the autoscaler looks. */}}
+{{/* Number of pods, empty where the manifest leaves it to an autoscaler, which then no upgrade and no rollback disturbs. Only a manifest after one without the
+number may leave it out: Helm removes what the one before had, and Kubernetes sets 1 until the autoscaler looks. So where the Deployment's manifest has the number, the
+next has it, too, as it is. An annotation says which; charts that wrote none had it. */}}
 {{- define "api-server.replicas" -}}
 {{- if or .Values.autoscaling.enabled .Values.autoscaling.keda.enabled -}}
-{{- dig "spec" "replicas" "" (default dict (lookup "apps/v1" "Deployment" .Release.Namespace (include "api-server.fullname" .))) -}}
+{{- $there := default dict (lookup "apps/v1" "Deployment" .Release.Namespace (include "api-server.fullname" .)) -}}
+{{- if ne (dig "metadata" "annotations" "qna/replicas-in-manifest" "true" $there) "false" -}}
+{{- dig "spec" "replicas" "" $there -}}
+{{- end -}}
 {{- else -}}
 {{- .Values.replicas -}}
 {{- end -}}
