@@ -300,6 +300,15 @@ seccompProfile:
 {{- if and (or .Values.autoscaling.enabled .Values.autoscaling.keda.enabled) (gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) -}}
 {{- fail (printf "autoscaling.minReplicas %d is more than autoscaling.maxReplicas %d" (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) -}}
 {{- end -}}
+{{- if .Values.autoscaling.enabled -}}
+{{- /* KEDA's has the same name, so that it can take the chart's over. The other way round Helm would take KEDA's for its own, and lose it with the ScaledObject. */ -}}
+{{- $there := lookup "autoscaling/v2" "HorizontalPodAutoscaler" .Release.Namespace (include "api-server.fullname" .) -}}
+{{- range dig "metadata" "ownerReferences" (list) (default dict $there) -}}
+{{- if eq .kind "ScaledObject" -}}
+{{- fail (printf "autoscaling.enabled is true, but the HorizontalPodAutoscaler %s that is there belongs to KEDA's ScaledObject and would go with it: upgrade once with both autoscalers off and replicas as many as there are pods, then with autoscaling.enabled" (include "api-server.fullname" $)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- $most := .Values.config.maxInFlight -}}
 {{- if kindIs "invalid" $most }}{{- $most = 256 }}{{- end -}}{{/* max_in_flight of api/settings.py */}}
 {{- if and .Values.autoscaling.keda.enabled (ge (int .Values.autoscaling.keda.requestsPerPod) (int $most)) -}}
