@@ -11,6 +11,9 @@ ASKED = 'qna_api_requests_total{job="api-server",instance="a:8000",route="%s",ou
 SAID = 'qna_requests_total{job="model-host",instance="m:8080",route="/generate",outcome="%s"}'
 API = 'job="api-server",instance="a:8000"'
 HOST = 'job="model-host",instance="m:8080"'
+# Steps until 5:00, none until the process ends after 6:00; from 6:45 on there is another.
+STANDS_STILL = "0+300x20 6000x3 _x3 0+300x40"
+HANGS = "2x23 _x3 0x40"
 A = {"job": "api-server", "instance": "a:8000"}
 M = {"job": "model-host", "instance": "m:8080"}
 
@@ -187,6 +190,40 @@ MODEL_HOST = [
         {host("num_requests_running"): "2x40", host("engine_steps_total"): "900x40"},
         "The engine of m:8080 has work and makes no step.",
         M,
+    ),
+    # As it goes: after some 70 s Kubernetes has ended the process, and a new one counts from 0.
+    Case(
+        "ModelHostStalled",
+        {host("num_requests_running"): HANGS, host("engine_steps_total"): STANDS_STILL},
+        at="5m30s",
+    ),
+    Case(
+        "ModelHostStalled",
+        {host("num_requests_running"): HANGS, host("engine_steps_total"): STANDS_STILL},
+        "The engine of m:8080 has work and makes no step.",
+        M,
+        at="5m45s",
+    ),
+    Case(
+        "ModelHostStalled",
+        {host("num_requests_running"): HANGS, host("engine_steps_total"): STANDS_STILL},
+        "The engine of m:8080 has work and makes no step.",
+        M,
+        at="8m",
+    ),
+    Case(
+        "ModelHostStalled",
+        {host("num_requests_running"): HANGS, host("engine_steps_total"): STANDS_STILL},
+        at="14m",
+    ),
+    # The first request for a long time has come, and the first step with it is not made yet.
+    Case(
+        "ModelHostStalled",
+        {
+            host("num_requests_running"): "0x40 1x1 0x20",
+            host("engine_steps_total"): "900x40 901x20",
+        },
+        at="10m15s",
     ),
     Case(
         "ModelHostStalled",
