@@ -1,10 +1,13 @@
 {{/* The alerts of files/alerts.yaml for this release; the operator's job of a PodMonitor is its namespace and name. */}}
 {{- define "model-host.alerts" -}}
 {{- $own := default (printf "job=%q" (printf "%s/%s" .Release.Namespace (include "model-host.fullname" .))) .Values.metrics.prometheusRule.selector -}}
+{{- $without := .Values.metrics.prometheusRule.disabled -}}
+{{- /* Where no pod is a number of pods like any other; the API server's ApiServerNoModelHost says when somebody asks in vain. */ -}}
+{{- if and .Values.autoscaling.keda.enabled (eq (int .Values.autoscaling.minReplicas) 0) }}{{- $without = append $without "ModelHostAbsent" }}{{- end -}}
 {{- $rules := list -}}
 {{- range (.Files.Get "files/alerts.yaml" | fromYaml).groups -}}
 {{- range .rules -}}
-{{- if not (has .alert $.Values.metrics.prometheusRule.disabled) -}}
+{{- if not (has .alert $without) -}}
 {{- $expr := .expr | replace (printf "job=%q" "model-host") $own -}}
 {{- if hasKey $.Values.metrics.prometheusRule.thresholds .alert -}}
 {{- $expr = regexReplaceAll "[0-9.]+$" $expr (toString (get $.Values.metrics.prometheusRule.thresholds .alert)) -}}
