@@ -256,6 +256,18 @@ def test_the_checks_count_with_the_programs_own_numbers() -> None:
     }
 
 
+def test_pods_are_added_before_those_there_are_run_as_much_as_they_can() -> None:
+    metrics = load("model-host", "values.yaml")["autoscaling"]["metrics"]
+    targets = {
+        one["pods"]["metric"]["name"]: int(one["pods"]["target"]["averageValue"]) for one in metrics
+    }
+    most = ModelSettings().max_num_seqs
+    assert targets == {
+        "qna_num_requests_running": most * 3 / 4,
+        "qna_num_requests_waiting": most / 8,
+    }
+
+
 def test_every_route_is_public_but_administration_metrics_and_probes() -> None:
     public = load("api-server", "values.yaml")["publicPaths"]
     routes = json.loads((ROOT / "docs/openapi/api-server.json").read_text())["paths"]
