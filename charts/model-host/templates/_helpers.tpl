@@ -58,9 +58,16 @@ app.kubernetes.io/component: test
 {{- default (ternary (include "model-host.fullname" .) "default" .Values.serviceAccount.create) .Values.serviceAccount.name -}}
 {{- end -}}
 
-{{/* "true" when the model that is bundled in the image is served. */}}
+{{/* "true" when the model is in /mnt/models, because KServe or a claim brings it there. */}}
+{{- define "model-host.mountsModel" -}}
+{{- if or .Values.model.storageUri (include "model-host.claim" .) }}true{{ end -}}
+{{- end -}}
+
+{{/* "true" when the model that is bundled in the image is served, as far as values say: an image of one's own may bundle another. */}}
 {{- define "model-host.servesBundledModel" -}}
-{{- if not (or .Values.model.storageUri (include "model-host.claim" .)) }}true{{ end -}}
+{{- $other := include "model-host.mountsModel" . -}}
+{{- range .Values.extraEnv }}{{- if eq .name "MODEL" }}{{- $other = "true" }}{{- end }}{{- end -}}
+{{- if not $other }}true{{ end -}}
 {{- end -}}
 
 {{- define "model-host.modelName" -}}
@@ -93,7 +100,7 @@ key: {{ .Values.auth.secretKey }}
 {{- define "model-host.env" -}}
 - name: MODEL_HOST_MODEL_NAME
   value: {{ include "model-host.modelName" . | quote }}
-{{- if not (include "model-host.servesBundledModel" .) }}
+{{- if include "model-host.mountsModel" . }}
 - name: MODEL
   value: /mnt/models
 {{- end }}
