@@ -11,6 +11,10 @@ ASKED = 'qna_api_requests_total{job="api-server",instance="a:8000",route="%s",ou
 SAID = 'qna_requests_total{job="model-host",instance="m:8080",route="/generate",outcome="%s"}'
 API = 'job="api-server",instance="a:8000"'
 HOST = 'job="model-host",instance="m:8080"'
+# Failures from 2:00 to 7:00, and a single one at 2:15.
+OUTAGE = "0x8 1+1x19 20x20"
+ONCE = "0x8 1x50"
+AFTER_ONCE = ("3m30s", "4m30s", "5m30s", "7m")
 # Steps until 5:00, none until the process ends after 6:00; from 6:45 on there is another.
 STANDS_STILL = "0+300x20 6000x3 _x3 0+300x40"
 HANGS = "2x23 _x3 0x40"
@@ -147,6 +151,17 @@ API_SERVER = [
     ),
     Case("ApiServerDatabaseUnavailable", {ASKED % ("/readyz", "draining"): "0+1x60"}),
     Case(
+        "ApiServerDatabaseUnavailable",
+        {ASKED % ("/chat", "database_unavailable"): OUTAGE},
+        "The database fails requests: database_unavailable.",
+        {"job": "api-server", "outcome": "database_unavailable"},
+        at="6m",
+    ),
+    *(
+        Case("ApiServerDatabaseUnavailable", {ASKED % ("/chat", "storage_full"): ONCE}, at=at)
+        for at in AFTER_ONCE
+    ),
+    Case(
         "ApiServerLimitsUnavailable",
         {api("limit_store_failures_total", ',operation="take"'): "0+1x60"},
         "Where limits are counted does not answer.",
@@ -155,6 +170,21 @@ API_SERVER = [
     Case(
         "ApiServerLimitsUnavailable",
         {api("limit_store_failures_total", ',operation="take"'): "5x60"},
+    ),
+    Case(
+        "ApiServerLimitsUnavailable",
+        {api("limit_store_failures_total", ',operation="take"'): OUTAGE},
+        "Where limits are counted does not answer.",
+        {"job": "api-server"},
+        at="6m",
+    ),
+    *(
+        Case(
+            "ApiServerLimitsUnavailable",
+            {api("limit_store_failures_total", ',operation="take"'): ONCE},
+            at=at,
+        )
+        for at in AFTER_ONCE
     ),
     Case(
         "ApiServerUsageLost",
