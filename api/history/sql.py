@@ -71,7 +71,7 @@ class SqlStore:
         self._timeout_s = timeout_s
         self._holder = uuid.uuid4().hex
         self._held: set[str] = set()
-        self._sweep_at = 0.0
+        self._heard_at = self._sweeps_from = 0.0
         self._renewal: asyncio.Task[None] | None = None
         self._opened = False
 
@@ -85,7 +85,9 @@ class SqlStore:
         def operation(connection: Connection) -> tuple[str | None, str | None, int]:
             self._database.lock_schema(connection)
             before, after = migrate.upgrade(connection)
-            return before, after, leases.end_dead_turns(connection, every=alone)
+            # Of others nobody knows yet whether they could have renewed their leases.
+            ended = leases.end_dead_turns(connection, every=True) if alone else 0
+            return before, after, ended
 
         try:
             before, after, ended = await self._transactions.first(operation)
@@ -103,6 +105,8 @@ class SqlStore:
             **self._database.facts(),
         )
         self._opened = True
+        self._heard_at = time.monotonic()
+        self._sweeps_from = self._heard_at + self._lease_ms / 1000
         self._renewal = asyncio.create_task(
             repeat(self._renew, self._lease_ms / 3000, logger, "leases not renewed")
         )
@@ -311,20 +315,30 @@ class SqlStore:
     # ---- leases ---------------------------------------------------------------------------------
 
     async def _renew(self) -> None:
-        if not self._held and time.monotonic() < self._sweep_at:
-            return
         try:
             # The set belongs to the event loop: the database's thread gets a copy.
             held = tuple(self._held)
             renew = partial(
                 leases.renew, holder=self._holder, turn_ids=held, lease_ms=self._lease_ms
             )
-            await self._run("renew", renew, writes=True)
-            # In a transaction of its own: a sweep that has to wait must not undo the renewal.
-            await self._run("sweep", partial(leases.end_dead_turns, every=False), writes=True)
-            self._sweep_at = time.monotonic() + self._lease_ms / 1000
+            await self._run("renew", renew, writes=bool(held))
+            if self._may_sweep():
+                # In a transaction of its own: a sweep that has to wait must not undo the renewal.
+                sweep = partial(leases.end_dead_turns, every=False)
+                await self._run("sweep", sweep, writes=True)
         except ApiError as error:
             logs.event(logger, logging.WARNING, "leases not renewed", error_code=error.code)
+
+    def _may_sweep(self) -> bool:
+        """The database has just answered. Where it had been away, perhaps from all, a lease that
+        ran out meanwhile tells nothing of its holder before everybody had the time to renew it.
+        """
+        now, lease_s = time.monotonic(), self._lease_ms / 1000
+        # A round that failed, or was never made, leaves at least such a gap.
+        if now - self._heard_at > lease_s * 2 / 3:
+            self._sweeps_from = now + lease_s
+        self._heard_at = now
+        return now >= self._sweeps_from
 
 
 def _purge_some(

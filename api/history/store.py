@@ -168,8 +168,8 @@ class Purged:
 
 class ChatStore(Protocol):
     async def open(self) -> None:
-        """Make the schema current and end the turns of dead processes. StoreError when that
-        fails.
+        """Make the schema current and end the turns of dead processes, where no other can be alive.
+        StoreError when that fails.
         """
 
     async def close(self) -> None: ...
