@@ -36,7 +36,7 @@ from api.keys.salt import cache_salt
 from api.metrics import Metrics
 from api.schemas import AnswerOptions, ChatItem
 from api.settings import Settings
-from api.trimming import fewer, own_tokens, turns_that_fit
+from api.trimming import estimated_tokens, fewer, own_tokens, turns_that_fit
 from api.upstream import Catalogue, ModelHost, UpstreamReply, UpstreamStream, Wanted
 
 logger = logging.getLogger("api.chat")
@@ -65,10 +65,13 @@ class Conversation:
     ended: bool = False
     served_by: str | None = None
     pieces: list[str] = field(default_factory=list)
+    asked: int = field(init=False)
+    """Tokens of the question and its system prompt, estimated."""
     earlier: int = field(init=False)
     """Turns before this one."""
 
     def __post_init__(self) -> None:
+        self.asked = estimated_tokens(self.turn.system_prompt, self.turn.user_prompt)
         self.earlier = len(self.turn.past) + self.turn.past_left_out
 
     @property
@@ -79,6 +82,8 @@ class Conversation:
         self.sent = self.turn.past[len(self.turn.past) - count :]
         self.turns_sent = count
         self.tokens_sent = sum(turn.tokens for turn in self.sent)
+        if self.call.charge is not None:
+            self.call.charge.prompt = self.tokens_sent + self.asked
 
     def let_go(self) -> None:
         """The host has the words of earlier turns: they need not lie here until the answer ends."""
@@ -186,6 +191,9 @@ class ChatService:
         if talk.ended:
             return
         talk.ended = True
+        if talk.call.charge is not None and outcome.prompt_tokens is not None:
+            # Its client may leave during the commit.
+            talk.call.charge.prompt = outcome.prompt_tokens
         await self._to_the_end(self._store.end_turn(talk.turn, outcome))
         if talk.call.charge is not None and outcome.prompt_tokens is not None:
             names = ("prompt_tokens", "completion_tokens", "cached_tokens")
@@ -261,8 +269,7 @@ class ChatService:
         context = None
         if talk.turn.past:
             context = await self._models.context_length(talk.options.model, talk.call)
-        asked = f"{talk.turn.system_prompt or ''}{talk.turn.user_prompt}"
-        talk.keep(turns_that_fit(talk.turn.past, asked, talk.options.max_tokens, context))
+        talk.keep(turns_that_fit(talk.turn.past, talk.asked, talk.options.max_tokens, context))
         self._metrics.turns_dropped.inc(talk.dropped)
 
     def _send_fewer(self, talk: Conversation, refusal: HostRefusal) -> None:

@@ -30,6 +30,8 @@ def request_id_from(value: str | None) -> str:
 class Charge(Protocol):
     """What a call costs, as far as those who answer it know it (api.meter)."""
 
+    prompt: int
+    """Tokens of the prompt: as reserved, until more is known of what was sent."""
     pieces: int | None
     """How many pieces of a stream the client was sent."""
 

@@ -2,10 +2,10 @@
 
     reserve (an estimate) → the answer → used (the model host's own count) → close
 
-An answer that failed costs nothing. One whose client left costs its prompt and what had been said
-by then; where nobody can know that, because the answer was to come whole, what answers have lately
-said in such a time. `close` is awaited before the last byte goes out, so whoever has an answer can
-rely on the counts.
+An answer that failed costs nothing. One whose client left costs its whole prompt, with the turns
+that went along, and what had been said by then; where nobody can know that, because the answer was
+to come whole, what answers have lately said in such a time. `close` is awaited before the last byte
+goes out, so whoever has an answer can rely on the counts.
 """
 
 import time
@@ -16,12 +16,10 @@ from typing import Any
 from api.context import Call, RequestContext
 from api.limits.limiter import Limiter, Taken
 from api.tracing import current
-from api.trimming import BYTES_PER_TOKEN, DEFAULT_ANSWER
+from api.trimming import DEFAULT_ANSWER, estimated_tokens
 from api.usage.counts import Counts
 from api.usage.recorder import UsageRecorder
 
-# What a chat template puts around a message.
-_PER_MESSAGE = 4
 _NEWEST_COUNTS = 0.1
 """How much the newest answer counts for how fast answers are made."""
 
@@ -40,8 +38,9 @@ class Charge:
         self._context = context
         self._call = call
         self._model = model
-        self._prompt = prompt
+        self.prompt = prompt
         self._answer = answer
+        self._reserved = prompt + answer
         self._sent_at: float | None = None
         self._served_by: str | None = None
         self.taken: Taken | None = None
@@ -51,7 +50,7 @@ class Charge:
 
     @property
     def tokens(self) -> int:
-        return self._prompt + self._answer
+        return self._reserved
 
     def sent(self) -> None:
         """From now on a model host works on it."""
@@ -132,7 +131,7 @@ class Charge:
         said = self.pieces
         if said is None:
             said = min(self._answer, self._meter.tokens_since(self._sent_at))
-        return Counts(1, 0, self._prompt, said, 0)
+        return Counts(1, 0, _number(self.prompt), said, 0)
 
 
 class Meter:
@@ -163,12 +162,6 @@ class Meter:
             context.headers = charge.taken.headers()
         context.charges.append(charge)
         return replace(call, charge=charge)
-
-
-def text_tokens(*texts: str | None) -> int:
-    """An estimate of what a chat of so many messages takes."""
-    given = [text for text in texts if text]
-    return sum(len(text.encode()) // BYTES_PER_TOKEN + _PER_MESSAGE for text in given)
 
 
 def answer_tokens(max_tokens: int | None, answers: int = 1) -> int:
@@ -211,7 +204,7 @@ def _is_list_of_prompts(prompt: Any) -> bool:
 
 def _prompt_tokens(value: object) -> int:
     if isinstance(value, str):
-        return text_tokens(value)
+        return estimated_tokens(value)
     if not isinstance(value, list):
         return 0
     if value and isinstance(value[0], int):
@@ -222,9 +215,9 @@ def _prompt_tokens(value: object) -> int:
             content = item.get("content")
             parts = content if isinstance(content, list) else [content]
             texts = [part.get("text") if isinstance(part, Mapping) else part for part in parts]
-            total += text_tokens(*(text for text in texts if isinstance(text, str)))
+            total += estimated_tokens(*(text for text in texts if isinstance(text, str)))
         elif isinstance(item, str):
-            total += text_tokens(item)
+            total += estimated_tokens(item)
         elif isinstance(item, list):
             total += len(item)
     return total

@@ -13,10 +13,14 @@ from api.history import PastTurn
 
 BYTES_PER_TOKEN = 4
 DEFAULT_ANSWER = 512
+# What a chat template puts around a message.
+_PER_MESSAGE = 4
 
 
-def estimated_tokens(text: str) -> int:
-    return len(text.encode()) // BYTES_PER_TOKEN + 1
+def estimated_tokens(*texts: str | None) -> int:
+    """Of a chat of so many messages."""
+    given = [text for text in texts if text]
+    return sum(len(text.encode()) // BYTES_PER_TOKEN + _PER_MESSAGE for text in given)
 
 
 def own_tokens(prompt_tokens: int, completion_tokens: int, past_tokens: int) -> int:
@@ -25,13 +29,13 @@ def own_tokens(prompt_tokens: int, completion_tokens: int, past_tokens: int) -> 
 
 
 def turns_that_fit(
-    past: Sequence[PastTurn], question: str, max_tokens: int | None, context: int | None
+    past: Sequence[PastTurn], asked: int, max_tokens: int | None, context: int | None
 ) -> int:
-    """How many of the newest turns fit beside the question and its answer."""
+    """How many of the newest turns fit beside the question, of so many tokens, and its answer."""
     if context is None:
         return len(past)
     answer = max_tokens if max_tokens is not None else min(DEFAULT_ANSWER, context // 4)
-    left = context - answer - estimated_tokens(question)
+    left = context - answer - asked
     fitting = 0
     for turn in reversed(past):
         left -= turn.tokens

@@ -16,7 +16,7 @@ from api.context import Call, Charge, context_of
 from api.errors import ApiError, InternalError, InvalidRequest, LimitsUnavailable, RateLimited
 from api.history import Once, StoredAnswer
 from api.idempotency import HEADER, Replay, once_of
-from api.meter import answer_tokens, text_tokens
+from api.meter import answer_tokens
 from api.routes.common import (
     POST_ERRORS,
     Parts,
@@ -40,6 +40,7 @@ from api.schemas import (
     RegenerateQuery,
 )
 from api.sse import EVENT_SCHEMA, MEDIA_TYPE, EventStream
+from api.trimming import estimated_tokens
 from api.validation import parse_json, timeout_header, validate
 
 router = APIRouter(tags=["chat"])
@@ -123,12 +124,12 @@ async def _reserve(
     request: Request, call: Call, options: AnswerOptions, *texts: str | None
 ) -> Call:
     """Take what the answer may cost from the caller's limits. Earlier turns are not known yet:
-    they are counted when the answer is there.
+    they are counted when the answer is there, or when its client has left.
     """
     model = check_model(request, call.caller, options.model)
-    answer = answer_tokens(options.max_tokens)
+    prompt, answer = estimated_tokens(*texts), answer_tokens(options.max_tokens)
     context = context_of(request.scope)
-    return await parts_of(request).meter.reserve(context, call, model, text_tokens(*texts), answer)
+    return await parts_of(request).meter.reserve(context, call, model, prompt, answer)
 
 
 async def _reserve_unless_stored(

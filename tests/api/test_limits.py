@@ -181,6 +181,37 @@ async def test_a_client_that_leaves_before_its_answer_pays_as_well(
     assert answer.headers["x-ratelimit-remaining-requests"] == "4"
 
 
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("again", [True, False])
+async def test_who_leaves_pays_for_the_earlier_turns_that_went_along(
+    keyed: Api, host: StubHost, *, again: bool, stream: bool
+) -> None:
+    key, key_id = await new_key(keyed, limits={"tokens_per_minute": 100_000})
+
+    async def used() -> dict[str, int]:
+        answer = await keyed.client.get(f"/admin/usage?key={key_id}", headers=bearer(ADMIN))
+        row: dict[str, int] = answer.json()["rows"][0]
+        return row
+
+    # The stub counts words: 303 of the first question, 301 of its answer.
+    for text in ("w " * 300, "q"):
+        assert (await ask(keyed, key, chat_id="1", user_prompt=text)).status_code == 200
+    before = await used()
+    host.gap_s, host.delay_s = 30, 0 if stream else 30
+    path = "/chats/1/regenerate" if again else "/chat"
+    body = {"stream": stream} | ({} if again else {"chat_id": "1", "user_prompt": "q"})
+    with pytest.raises(httpx.ReadTimeout):
+        await keyed.client.post(path, json=body, headers=bearer(key), timeout=0.5)
+    now = await eventually(partial(_later, used, before))
+    assert now["errors"] == 0
+    assert 604 <= now["prompt_tokens"] - before["prompt_tokens"] <= 640
+    host.gap_s = host.delay_s = 0
+    # Of the limit as well.
+    left = int((await ask(keyed, key)).headers["x-ratelimit-remaining-tokens"])
+    spent = sum(now[name] for name in ("prompt_tokens", "completion_tokens"))
+    assert left == 100_000 - spent - 516
+
+
 async def _later(used: Callable[[], Awaitable[dict[str, int]]], before: dict[str, int]) -> Any:
     now = await used()
     return now if now["requests"] > before["requests"] else None
