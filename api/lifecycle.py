@@ -9,6 +9,7 @@ import asyncio
 import math
 import time
 from collections import deque
+from collections.abc import Callable
 
 from api.context import RequestContext
 from api.errors import DeadlineExceeded, Overloaded
@@ -40,9 +41,10 @@ class Lifecycle:
         self._slots += count
         return count
 
-    async def enter(self, deadline: float = math.inf) -> None:
+    async def enter(self, deadline: Callable[[], float] = lambda: math.inf) -> None:
         """Take one slot, after a wait in line if need be. Overloaded when the line is full or the
-        wait too long, DeadlineExceeded when the deadline (on `time.monotonic()`) comes first.
+        wait too long, DeadlineExceeded when the deadline (on `time.monotonic()`) comes first, which
+        only a request that waits is asked for.
         """
         if not self._waiting and self.admit():
             return
@@ -50,7 +52,7 @@ class Lifecycle:
             raise self.overloaded()
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(place)
-        left_s = deadline - time.monotonic()
+        left_s = deadline() - time.monotonic()
         try:
             async with asyncio.timeout(min(self._patience_s, left_s)):
                 await place

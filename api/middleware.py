@@ -181,7 +181,7 @@ class Supervisor:
 
     async def _in_turn(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await self._lifecycle.enter(self._deadline(scope))
+            await self._lifecycle.enter(lambda: self._deadline(scope))
         except (Overloaded, DeadlineExceeded) as error:
             if isinstance(error, Overloaded):
                 self._metrics.rejected.labels("in_flight").inc()

@@ -69,7 +69,7 @@ async def test_a_wait_ends_with_what_comes_first(
     line = Lifecycle(1, max_queued=3, queue_timeout_s=patience_s)
     await line.enter()
     with pytest.raises(why):
-        await line.enter(time.monotonic() + left_s)
+        await line.enter(lambda: time.monotonic() + left_s)
     assert (line.slots_taken, line.waiting) == (1, 0)
 
 
