@@ -97,9 +97,13 @@ class Window:
         self.total = sum(self.counts.values())
 
     def advance(self, now: float) -> int:
-        """Forget what has left the window; the part of now. A clock that steps back stands."""
+        """Forget what has left the window; the part of now. A clock that steps back stands, unless
+        by more than a window: then it was wrong before, and what it wrote would count for too long.
+        """
         part = int(now / self.width)
         counts = self.counts
+        while counts and (newest := next(reversed(counts))) > part + PARTS:
+            self.total -= counts.pop(newest)
         if counts:
             part = max(part, next(reversed(counts)))
             oldest = part - PARTS

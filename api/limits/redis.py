@@ -29,12 +29,16 @@ for i = 1, windows do
   local width = tonumber(ARGV[argument + 2])
   argument = argument + 3
   local part = math.floor(now / width)
+  local ahead = part + parts
   local counts, used, last = {}, 0, -1
   local flat = redis.call('HGETALL', KEYS[i])
-  for j = 1, #flat, 2 do part = math.max(part, tonumber(flat[j])) end
+  for j = 1, #flat, 2 do
+    local at = tonumber(flat[j])
+    if at <= ahead then part = math.max(part, at) end
+  end
   for j = 1, #flat, 2 do
     local at, count = tonumber(flat[j]), tonumber(flat[j + 1])
-    if at < part - parts then
+    if at < part - parts or at > ahead then
       redis.call('HDEL', KEYS[i], flat[j])
     else
       counts[#counts + 1] = {at, count}

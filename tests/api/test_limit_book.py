@@ -114,9 +114,35 @@ def test_a_steady_demand_gets_nearly_all_of_the_limit(
     assert per_window >= min(demand, limit) * 0.95 - 1
 
 
-def test_a_clock_that_steps_back_lets_nobody_in_twice() -> None:
+def test_a_clock_that_steps_back_by_a_window_lets_nobody_in_twice() -> None:
     books = {"key:a": Book()}
     assert take(books, [claim(100)], [], 500.0).admitted
-    assert not take(books, [claim(1)], [], 100.0).admitted
+    assert not take(books, [claim(1)], [], 440.0).admitted
     assert not take(books, [claim(1)], [], 559.0).admitted
     assert take(books, [claim(1)], [], 562.0).admitted
+
+
+def test_a_clock_that_was_ahead_for_a_moment_keeps_nobody_out() -> None:
+    books = {"key:a": Book()}
+    assert take(books, [claim(40)], [], 500.0).admitted
+    ahead = take(books, [claim(100)], [], 500.0 + 3600)
+    assert ahead.admitted
+    verdict = take(books, [claim(60)], [], 501.0)
+    assert verdict.admitted
+    # What was taken meanwhile is settled, and counts no more.
+    settle(books, settled(ahead, [200]))
+    assert not take(books, [claim(41)], [], 502.0).admitted
+    assert take(books, [claim(100)], [], 563.0).admitted
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.floats(-PERIOD, PERIOD), min_size=1, max_size=30))
+def test_steps_of_a_clock_within_a_window_let_nobody_in_twice(steps: list[float]) -> None:
+    books = {"key:a": Book()}
+    for step in steps:
+        take(books, [claim(10)], [], 500.0 + step / 2)
+        assert books["key:a"].windows["requests_per_minute"].total <= 100
+    assert (
+        sum(take(books, [claim(10)], [], 500.0).admitted for _ in range(20)) + min(len(steps), 10)
+        == 10
+    )

@@ -97,6 +97,38 @@ async def test_a_window_slides_and_a_refusal_says_when(store: LimitStore) -> Non
     assert (await store.take(claims, [])).admitted
 
 
+@pytest.mark.parametrize("limits_url", ["postgres", "redis"], indirect=True)
+async def test_a_clock_that_was_ahead_for_a_moment_keeps_nobody_out(store: LimitStore) -> None:
+    subject = f"key:{random.random()}"
+    claims = [Claim(subject, "requests_per_minute", 3, 3, 60.0)]
+    before = time.time()
+    (part,) = (await store.take(claims, [])).parts
+    await move(store, subject, part, part + 59)
+    # It may have been right, and a window may hold this.
+    assert not (await store.take(claims, [])).admitted
+    await move(store, subject, part + 59, part + 3600)
+    verdict = await store.take(claims, [])
+    assert verdict.admitted
+    assert before - 1 <= verdict.parts[0] <= time.time() + 1
+    assert not (await store.take(claims, [])).admitted
+
+
+async def move(store: LimitStore, subject: str, part: int, to: int) -> None:
+    """What was counted in one part of the window of requests: its clock was elsewhere then."""
+    if isinstance(store, RedisStore):
+        key = f"{{qna-limits}}:{subject}:requests_per_minute"
+        count = await store._redis.hget(key, str(part))
+        await store._redis.delete(key)
+        await store._redis.hset(key, str(to), count)
+        return
+    assert isinstance(store, PostgresStore)
+    async with store._connection() as connection:
+        books = await store._locked(connection, [subject])
+        window = books[subject].windows["requests_per_minute"]
+        window.counts[to] = window.counts.pop(part)
+        await store._write(connection, books)
+
+
 async def test_a_lease_whose_process_died_ends(store: LimitStore) -> None:
     subject = f"key:{random.random()}"
     assert (await store.take([], [Permit(subject, 1, "dead", 0.4)])).admitted
