@@ -197,12 +197,13 @@ class SqlStore:
 
     async def end_turn(self, turn: StartedTurn, outcome: TurnOutcome) -> None:
         try:
-            await self._run(
+            stored_as = await self._run(
                 "end_turn", lambda connection: turns.end(connection, turn, outcome), writes=True
             )
         finally:
             self._held.discard(turn.turn_id)
-        self._metrics.turns.labels(outcome.status.value).inc()
+        if stored_as is not None:
+            self._metrics.turns.labels(stored_as.value).inc()
 
     async def _end_late(self, turn: object) -> None:
         """A turn that began after its request had given up."""

@@ -144,11 +144,12 @@ def begin(connection: Connection, new: NewTurn) -> StartedTurn | StoredAnswer:
     )
 
 
-def end(connection: Connection, turn: StartedTurn, outcome: TurnOutcome) -> None:
+def end(connection: Connection, turn: StartedTurn, outcome: TurnOutcome) -> TurnStatus | None:
+    """As what it is stored; None when nothing of it is."""
     # With a key, the next attempt finds this one by it and replaces it.
     if outcome.withdrawn and turn.replaces is None and turn.once is None:
         _withdraw(connection, turn)
-        return
+        return None
     now = now_ms()
     of_chat = (turn.owner, turn.chat_id)
     earlier = _status_and_response(connection, turn) if turn.replaces is not None else None
@@ -156,13 +157,14 @@ def end(connection: Connection, turn: StartedTurn, outcome: TurnOutcome) -> None
     said = complete or bool(outcome.response)
     # An attempt that failed never hides an answer, or the part of one, that was there before.
     better = earlier is None or complete or (not earlier.complete and (said or not earlier.said))
+    status = outcome.status if better else TurnStatus.REPLACED
     mine = prepared.of_chat(*of_chat)
     ended = connection.execute(
         prepared.END_TURN,
         mine
         | {"of_position": turn.position, "of_turn": turn.turn_id}
         | prepared.changed(
-            status=outcome.status if better else TurnStatus.REPLACED,
+            status=status,
             response=outcome.response,
             folded=fold(f"{turn.user_prompt} {outcome.response or ''}"),
             finish_reason=outcome.finish_reason,
@@ -194,6 +196,7 @@ def end(connection: Connection, turn: StartedTurn, outcome: TurnOutcome) -> None
         idempotency.follow(connection, turn)
     if complete and (turn.once is not None or turn.replaces is not None):
         idempotency.answered(connection, turn, outcome.rest)
+    return status
 
 
 def _withdraw(connection: Connection, turn: StartedTurn) -> None:

@@ -1,6 +1,7 @@
 """The store on both databases: leases, endings, who sees what."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -65,6 +66,27 @@ async def test_a_withdrawn_question_was_never_asked(store: SqlStore) -> None:
     assert (await begin(store)).position == 1
     with pytest.raises(LeaseLost):
         await store.end_turn(turn, refused)
+
+
+async def test_turns_are_counted_as_they_are_stored(store: SqlStore) -> None:
+    failed = TurnOutcome(status=TurnStatus.FAILED)
+    await store.end_turn(await begin(store), replace(failed, withdrawn=True))
+    await store.end_turn(await begin(store), DONE)
+    again = await store.begin_again("", "1", request_id="r", max_past=9)
+    assert isinstance(again, StartedTurn)
+    await store.end_turn(again, failed)
+    await store.end_turn(await begin(store), failed)
+    page = await store.list_turns("", "1", 10, -1, replaced=True)
+    kept = [turn.status.value for turn in page.turns]
+    assert kept == ["complete", "replaced", "failed"]
+    registry = store._metrics.registry
+    counted = {
+        status.value: registry.get_sample_value("qna_api_turns_total", {"status": status.value})
+        for status in TurnStatus
+    }
+    assert counted == {"complete": 1, "replaced": 1, "failed": 1} | dict.fromkeys(
+        ("pending", "interrupted")
+    )
 
 
 async def test_one_writer_per_chat(store: SqlStore) -> None:
