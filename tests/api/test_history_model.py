@@ -254,7 +254,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def crash(self) -> None:
-        """The process dies; its leases run out; another one starts."""
+        """The process dies; its leases run out; another one starts, and a lease passes."""
         old = self.store
 
         async def lives_on() -> SqlStore:
@@ -262,7 +262,10 @@ class Machine(RuleBasedStateMachine):
             await old._run("test", lambda connection: connection.execute(expired), writes=True)
             old._held.clear()
             await old.close()
-            return await opened(self.url)
+            new = await opened(self.url)
+            new._sweeps_from = 0.0
+            await new._renew()
+            return new
 
         type(self).store = self.do(lives_on())
         for chat in self.chats.values():
