@@ -294,6 +294,7 @@ def product_of(kind: int) -> Multiply:
                     lines = above + (below - above) * (strip + 1) // strips - row
                     x_at = _U(row) * stride + _U(k * words_of_rows)
                     p_at, o_at = panel * page + _U(k * LANES), _U(row * span) + panel * _U(LANES)
+                    # The first is a constant: without tiles there is no such code to compile.
                     if in_tiles and tiled:
                         if group < wide:
                             strip_in_tiles(
