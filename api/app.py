@@ -36,6 +36,7 @@ from api.limits.limiter import Limiter
 from api.meter import Meter
 from api.metrics import Metrics
 from api.middleware import RequestScope, Supervisor
+from api.page_room import PageRoom
 from api.routes import admin, chat, chats, export, health, load, openai, page, usage
 from api.routes.common import KEY_REFUSALS, Parts, error_answer
 from api.schemas import BODIES
@@ -98,7 +99,15 @@ def create_app(
         redirect_slashes=False,
         telemetry=NO_TELEMETRY,
     )
-    app.state.parts = Parts(settings, metrics, lifecycle, store, host, models, service, keys, meter)
+    page_room = PageRoom(
+        settings.max_page_bytes,
+        metrics,
+        share=0.5 if settings.auth == "on" else 1.0,
+        queue_timeout_s=settings.queue_timeout_s,
+    )
+    app.state.parts = Parts(
+        settings, metrics, lifecycle, store, host, models, service, keys, meter, page_room
+    )
     app.state.host_watch = HostWatch(host, metrics)
     app.state.tracing = tracing
     for part in (chat, export, chats, openai, admin, usage, health, load, page):

@@ -105,6 +105,10 @@ class Settings:
     max_in_flight: int = _setting(256, "requests answered at once", low=1, high=100_000)
     max_queued: int = _setting(256, "requests that wait in line beyond that", low=0, high=100_000)
     queue_timeout_s: float = _setting(10.0, "longest wait in line", low=0.01, high=600)
+    max_page_bytes: int = _setting(
+        64 * MIB, "stored text that is being sent at once, half of it to one tenant; who finds no "
+        "room for more waits in line", low=MIB, high=1024 * 1024 * MIB,
+    )  # fmt: skip
     hold_s: float = _setting(
         0.0, "longest wait of a question for a host of its model to be there; 0: none waits",
         low=0, high=3600,
@@ -241,7 +245,7 @@ def _check(spec: Field[Any], value: object) -> None:
         too_low = low is not None and value < low
         too_high = high is not None and value > high
         if too_low or too_high or not math.isfinite(value):
-            raise SettingsError(f"{env_name(spec.name)}: want {low:g} to {high:g}")
+            raise SettingsError(f"{env_name(spec.name)}: want {low:.15g} to {high:.15g}")
     elif not value and not spec.metadata["empty"]:
         raise SettingsError(f"{env_name(spec.name)}: must not be empty")
 

@@ -10,7 +10,14 @@ from starlette.responses import Response
 from api.errors import ChatNotFound
 from api.history import ChatHead, ChatStore, Place
 from api.history.sizes import BRANCH_BYTES, BRANCH_TURNS, PAGE_BYTES
-from api.routes.common import errors, json_answer, json_body, owner_of, parts_of
+from api.routes.common import (
+    errors,
+    json_answer,
+    json_body,
+    owner_of,
+    parts_of,
+    stored_answer,
+)
 from api.routes.pages import (
     CHAT_ID,
     REPLACED,
@@ -37,7 +44,7 @@ from api.validation import parse_json, validate
 router = APIRouter(tags=["chats"])
 MAX_CHATS = 100
 MAX_TURNS = 1000
-PAGE_ERRORS = (400, 404, 503)
+PAGE_ERRORS = (400, 404, 429, 503)
 CHANGE_ERRORS = (400, 404, 408, 413, 415, 503, 507)
 
 
@@ -93,10 +100,14 @@ async def get_chat(request: Request) -> Response:
     replaced = replaced_of(request)
     chat_id = chat_id_of(request)
     store, owner = parts_of(request).store, owner_of(request)
-    head = await existing(store, owner, chat_id)
     after = cursor[0] if cursor else -1
-    found = await store.list_turns(owner, chat_id, limit, after, replaced=replaced)
-    return json_answer(view(head, found))
+
+    async def read() -> object:
+        head = await existing(store, owner, chat_id)
+        found = await store.list_turns(owner, chat_id, limit, after, replaced=replaced)
+        return view(head, found)
+
+    return await stored_answer(request, read)
 
 
 @router.patch(

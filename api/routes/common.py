@@ -2,6 +2,7 @@
 documentation.
 """
 
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +15,13 @@ from api.chat import ChatService
 from api.context import Call, context_of
 from api.errors import ApiError, PermissionDenied
 from api.history import ChatStore
+from api.in_pieces import InPieces
 from api.keys.records import Caller
 from api.keys.service import KeyService
 from api.lifecycle import Lifecycle
 from api.meter import Meter
 from api.metrics import Metrics
+from api.page_room import SMALL_BYTES, PageRoom
 from api.schemas import ErrorEnvelope
 from api.settings import Settings
 from api.upstream import Catalogue, ModelHost
@@ -38,6 +41,7 @@ class Parts:
     chat: ChatService
     keys: KeyService
     meter: Meter
+    page_room: PageRoom
 
 
 def parts_of(request: Request) -> Parts:
@@ -82,6 +86,28 @@ def call_of(request: Request, timeout_ms: int | None = None) -> Call:
 def json_answer(body: object, headers: dict[str, str] | None = None, status: int = 200) -> Response:
     return Response(
         orjson.dumps(body), status_code=status, media_type="application/json", headers=headers
+    )
+
+
+async def stored_answer(request: Request, read: Callable[[], Awaitable[object]]) -> Response:
+    """Of stored text, which may be much: as there is room for it, and as the client takes it."""
+    parts = parts_of(request)
+
+    async def made() -> bytes:
+        return orjson.dumps(await read())
+
+    async def whole() -> AsyncIterator[bytes]:
+        yield body
+
+    context = context_of(request.scope)
+    body = await parts.page_room.place(context, owner_of(request), made, len)
+    if len(body) <= SMALL_BYTES:
+        return Response(body, media_type="application/json")
+    return InPieces(
+        whole(),
+        within_s=parts.settings.request_timeout_s,
+        media_type="application/json",
+        headers={"Content-Length": str(len(body))},
     )
 
 

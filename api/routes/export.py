@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 import orjson
 from fastapi import APIRouter
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from api import markdown
 from api.clock import time_text
@@ -18,6 +18,7 @@ from api.context import context_of
 from api.errors import ApiError, InvalidRequest
 from api.history import ChatHead, Turn, TurnPage
 from api.history.sizes import EXPORT_BYTES
+from api.in_pieces import BrokenOff, InPieces
 from api.routes.chats import MAX_TURNS, PAGE_ERRORS, existing
 from api.routes.common import errors, owner_of, parts_of
 from api.routes.pages import (
@@ -32,10 +33,6 @@ from api.routes.pages import (
 
 router = APIRouter(tags=["chats"])
 Fetch = Callable[[int], Awaitable[TurnPage]]
-
-
-class BrokenOff(Exception):
-    """The rest of a file that is being sent cannot be read."""
 
 
 @router.get(
@@ -74,18 +71,31 @@ async def export_chat(request: Request) -> Response:
         )
 
     head = await existing(store, owner, chat_id)
+    context, room = context_of(request.scope), parts_of(request).page_room
     # What goes wrong up to here is an answer of its own.
-    first = await fetch(-1)
+    first = await room.place(context, owner, lambda: fetch(-1), _held_by)
     pages = _pages(request, head, first, fetch)
     if form == "markdown":
-        return _as_file("md", "text/markdown; charset=utf-8", _as_markdown(head, pages))
-    return _as_file("json", "application/json", _as_json(head, pages))
+        content, suffix, kind = _as_markdown(head, pages), "md", "text/markdown; charset=utf-8"
+    else:
+        content, suffix, kind = _as_json(head, pages), "json", "application/json"
+    return InPieces(
+        content,
+        within_s=parts_of(request).settings.request_timeout_s,
+        media_type=kind,
+        # The chat's id may be any text; a file name may not.
+        headers={"Content-Disposition": f'attachment; filename="chat.{suffix}"'},
+    )
 
 
-def _as_file(suffix: str, media_type: str, content: AsyncIterator[bytes]) -> Response:
-    # The chat's id may be any text; a file name may not.
-    headers = {"Content-Disposition": f'attachment; filename="chat.{suffix}"'}
-    return StreamingResponse(content, media_type=media_type, headers=headers)
+def _held_by(first: TurnPage) -> int:
+    """Bytes that the export of a chat that begins so holds at once: a page, and what is made of it.
+    In characters, which is near enough.
+    """
+    if first.last is not None:
+        return 2 * EXPORT_BYTES
+    texts = ((turn.system_prompt, turn.user_prompt, turn.response) for turn in first.turns)
+    return 2 * sum(len(text) for row in texts for text in row if text)
 
 
 async def _pages(

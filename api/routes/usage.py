@@ -15,9 +15,9 @@ from starlette.responses import Response, StreamingResponse
 from api.clock import now_ms, time_text
 from api.context import context_of
 from api.errors import ApiError, InvalidRequest
+from api.in_pieces import BrokenOff
 from api.routes.admin import administrator
-from api.routes.common import errors, json_answer, owner_of, parts_of
-from api.routes.export import BrokenOff
+from api.routes.common import errors, owner_of, parts_of, stored_answer
 from api.routes.pages import query
 from api.usage.counts import COUNTED, DAY_MS, HOUR_MS, Asked
 
@@ -75,7 +75,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
             "text/csv": {"schema": {"type": "string"}},
         }
     },
-    **errors(400, 503),
+    **errors(400, 429, 503),
 }
 
 
@@ -119,10 +119,13 @@ async def _report(request: Request, *, tenant: str | None) -> Response:
         pages = usage.read_all(replace(asked, limit=CSV_PAGE))
         # A database that is away is still an answer of its own.
         return _csv(request, groups, await anext(pages), pages)
-    rows = [_line(row) for row in await usage.read(asked)]
-    truncated = len(rows) > MOST_ROWS
     times = {"start": time_text(start), "end": time_text(end)}
-    return json_answer(times | {"rows": rows[:MOST_ROWS], "truncated": truncated})
+
+    async def read() -> object:
+        rows = [_line(row) for row in await usage.read(asked)]
+        return times | {"rows": rows[:MOST_ROWS], "truncated": len(rows) > MOST_ROWS}
+
+    return await stored_answer(request, read)
 
 
 def _groups(request: Request) -> tuple[str, ...]:

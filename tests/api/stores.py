@@ -29,23 +29,29 @@ async def statuses(store: SqlStore, chat_id: str = "1") -> list[str]:
 
 _CHAT = text(
     "INSERT INTO chats (owner, chat_id, created_ms, updated_ms, next_position, complete_turns)"
-    " VALUES ('', :chat_id, 1, :updated_ms, :turns, :turns)"
+    " VALUES (:owner, :chat_id, 1, :updated_ms, :turns, :turns)"
 )
 _TURNS = text(
     "INSERT INTO turns (owner, chat_id, position, turn_id, status, user_prompt, response, folded,"
     " own_tokens, request_id, created_ms)"
     " WITH RECURSIVE numbers(n) AS"
     " (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n + 1 < :turns)"
-    " SELECT '', :chat_id, n, CAST(n AS TEXT), 'complete', 'q' || CAST(n AS TEXT),"
+    " SELECT :owner, :chat_id, n, CAST(n AS TEXT), 'complete', 'q' || CAST(n AS TEXT),"
     " CAST(:response AS TEXT), 'q' || CAST(n AS TEXT), 5, 'r', 1 FROM numbers"
 )
 
 
 async def fill(
-    store: SqlStore, chat_id: str, turns: int, response: str = "yes", updated_ms: int = 1
+    store: SqlStore,
+    chat_id: str,
+    turns: int,
+    response: str = "yes",
+    *,
+    updated_ms: int = 1,
+    owner: str = "",
 ) -> None:
-    """A chat of so many complete turns of the owner "", which nobody has to ask one by one."""
-    values = {"chat_id": chat_id, "turns": turns}
+    """A chat of so many complete turns, which nobody has to ask one by one."""
+    values = {"owner": owner, "chat_id": chat_id, "turns": turns}
 
     def operation(connection: Any) -> None:
         connection.execute(_CHAT, values | {"updated_ms": updated_ms})

@@ -1,0 +1,129 @@
+"""Room in memory for the stored text that is being sent, whose readers may be slow: pages of chats
+and exports.
+
+So many bytes are on their way at once, of one owner no more than a share of them. Who finds no room
+lets go of its text, waits in line for a bounded time and reads it again; after that it is told when
+to come back, from how fast room has become free lately. Event loop only.
+"""
+
+import asyncio
+import time
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from api.context import RequestContext
+from api.errors import Overloaded
+from api.lifecycle import DrainRate
+from api.metrics import Metrics
+
+T = TypeVar("T")
+SMALL_BYTES = 64 * 1024
+"""What takes no room: about as much as a connection holds of any answer."""
+_MOST_S = 60.0
+
+
+@dataclass(slots=True, eq=False)
+class Hold:
+    """A part of the room, or a place in the line for it."""
+
+    owner: str
+    size: int
+    place: asyncio.Future[None]
+
+
+class PageRoom:
+    def __init__(
+        self, most_bytes: int, metrics: Metrics, *, share: float = 1.0, queue_timeout_s: float
+    ) -> None:
+        """`share` is what one owner may have of it."""
+        self._most = most_bytes
+        self._most_of_one = max(1, int(most_bytes * share))
+        self._metrics = metrics
+        self._patience_s = queue_timeout_s
+        self._of: Counter[str] = Counter()
+        self._line: deque[Hold] = deque()
+        self._rate = DrainRate()
+
+    async def place(
+        self,
+        context: RequestContext,
+        owner: str,
+        make: Callable[[], Awaitable[T]],
+        size_of: Callable[[T], int],
+    ) -> T:
+        """What `make` gives, with room for it until the request has ended. Overloaded when there is
+        none for too long.
+        """
+        made = await make()
+        size = size_of(made)
+        if size <= SMALL_BYTES:
+            return made
+        hold = self._ask(owner, size)
+        try:
+            if hold.place.done():
+                return made
+            del made
+            await self._wait(hold)
+            return await make()
+        finally:
+            context.cleanups.append(self._leaving(hold))
+
+    @property
+    def held(self) -> int:
+        return self._of.total()
+
+    def _ask(self, owner: str, size: int) -> Hold:
+        # What is larger than all that one may have gets all of it, alone, rather than never.
+        size = min(size, self._most_of_one)
+        hold = Hold(owner, size, asyncio.get_running_loop().create_future())
+        self._line.append(hold)
+        self._let_in()
+        return hold
+
+    async def _wait(self, hold: Hold) -> None:
+        try:
+            async with asyncio.timeout(self._patience_s):
+                await asyncio.shield(hold.place)
+        except TimeoutError:
+            self._metrics.rejected.labels("page_room").inc()
+            raise Overloaded(
+                "Too much stored text is being read; a smaller limit takes less",
+                retry_after_s=self._wait_s(hold.size),
+            ) from None
+
+    def _let_in(self) -> None:
+        """Whoever has room, first come first served; who has its share already keeps nobody else
+        waiting.
+        """
+        for hold in list(self._line):
+            if self._of[hold.owner] + hold.size > self._most_of_one:
+                continue
+            if self.held + hold.size > self._most:
+                break
+            self._line.remove(hold)
+            self._of[hold.owner] += hold.size
+            hold.place.set_result(None)
+        self._show()
+
+    def _leaving(self, hold: Hold) -> Callable[[], Awaitable[None]]:
+        async def leave() -> None:
+            if hold in self._line:
+                self._line.remove(hold)
+            else:
+                self._of[hold.owner] -= hold.size
+                if not self._of[hold.owner]:
+                    del self._of[hold.owner]
+                self._rate.add(hold.size, time.monotonic())
+            self._let_in()
+
+        return leave
+
+    def _wait_s(self, size: int) -> float:
+        rate = self._rate.per_second(time.monotonic())
+        before = sum(other.size for other in self._line)
+        return min(_MOST_S, max(1.0, (before + size) / rate)) if rate else 1.0
+
+    def _show(self) -> None:
+        self._metrics.page_bytes.set(self.held)
