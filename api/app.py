@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api import __version__, logs
 from api.body_reader import BodyReader
+from api.buffer_room import BufferRoom
 from api.chat import ChatService
 from api.errors import ApiError, InvalidRequest, MethodNotAllowed, NotFound
 from api.history import SqlStore
@@ -36,7 +37,6 @@ from api.limits.limiter import Limiter
 from api.meter import Meter
 from api.metrics import Metrics
 from api.middleware import RequestScope, Supervisor
-from api.page_room import PageRoom
 from api.routes import admin, chat, chats, export, health, load, openai, page, usage
 from api.routes.common import KEY_REFUSALS, Parts, error_answer
 from api.schemas import BODIES
@@ -99,14 +99,14 @@ def create_app(
         redirect_slashes=False,
         telemetry=NO_TELEMETRY,
     )
-    page_room = PageRoom(
-        settings.max_page_bytes,
+    buffer_room = BufferRoom(
+        settings.max_buffered_bytes,
         metrics,
         share=0.5 if settings.auth == "on" else 1.0,
         queue_timeout_s=settings.queue_timeout_s,
     )
     app.state.parts = Parts(
-        settings, metrics, lifecycle, store, host, models, service, keys, meter, page_room
+        settings, metrics, lifecycle, store, host, models, service, keys, meter, buffer_room
     )
     app.state.host_watch = HostWatch(host, metrics)
     app.state.tracing = tracing
@@ -124,7 +124,10 @@ def create_app(
         request_timeout_s=settings.request_timeout_s,
     )
     app.add_middleware(
-        BodyReader, max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s
+        BodyReader,
+        max_bytes=settings.max_body_bytes,
+        timeout_s=settings.body_timeout_s,
+        room=buffer_room,
     )
     app.add_middleware(RawChatPath)
     if settings.auth == "on":

@@ -49,7 +49,7 @@ class Metrics:
         self.rejected = counter(
             "requests_rejected_total", "Requests refused before any work", "reason"
         )
-        self.page_bytes = gauge("page_bytes", "Stored text that is being sent, in bytes")
+        self.buffered_bytes = gauge("buffered_bytes", "Bytes of what is large and held")
         self.limited = counter(
             "requests_limited_total", "Requests refused by a limit of key or tenant", "limit"
         )

@@ -105,9 +105,10 @@ class Settings:
     max_in_flight: int = _setting(256, "requests answered at once", low=1, high=100_000)
     max_queued: int = _setting(256, "requests that wait in line beyond that", low=0, high=100_000)
     queue_timeout_s: float = _setting(10.0, "longest wait in line", low=0.01, high=600)
-    max_page_bytes: int = _setting(
-        64 * MIB, "stored text that is being sent at once, half of it to one tenant; who finds no "
-        "room for more waits in line", low=MIB, high=1024 * 1024 * MIB,
+    max_buffered_bytes: int = _setting(
+        128 * MIB, "memory for what is large: bodies of requests that run, and stored text that is "
+        "being sent; with keys half of it for one tenant, and who finds no room waits in line",
+        low=MIB, high=1024 * 1024 * MIB,
     )  # fmt: skip
     hold_s: float = _setting(
         0.0, "longest wait of a question for a host of its model to be there; 0: none waits",

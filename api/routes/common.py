@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
+from api.buffer_room import SMALL_BYTES, BufferRoom
 from api.chat import ChatService
 from api.context import Call, context_of
 from api.errors import ApiError, PermissionDenied
@@ -21,7 +22,6 @@ from api.keys.service import KeyService
 from api.lifecycle import Lifecycle
 from api.meter import Meter
 from api.metrics import Metrics
-from api.page_room import SMALL_BYTES, PageRoom
 from api.schemas import ErrorEnvelope
 from api.settings import Settings
 from api.upstream import Catalogue, ModelHost
@@ -41,7 +41,7 @@ class Parts:
     chat: ChatService
     keys: KeyService
     meter: Meter
-    page_room: PageRoom
+    buffer_room: BufferRoom
 
 
 def parts_of(request: Request) -> Parts:
@@ -100,7 +100,7 @@ async def stored_answer(request: Request, read: Callable[[], Awaitable[object]])
         yield body
 
     context = context_of(request.scope)
-    body = await parts.page_room.place(context, owner_of(request), made, len)
+    body = await parts.buffer_room.read(context, made, len)
     if len(body) <= SMALL_BYTES:
         return Response(body, media_type="application/json")
     return InPieces(

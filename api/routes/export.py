@@ -71,9 +71,9 @@ async def export_chat(request: Request) -> Response:
         )
 
     head = await existing(store, owner, chat_id)
-    context, room = context_of(request.scope), parts_of(request).page_room
+    context, room = context_of(request.scope), parts_of(request).buffer_room
     # What goes wrong up to here is an answer of its own.
-    first = await room.place(context, owner, lambda: fetch(-1), _held_by)
+    first = await room.read(context, lambda: fetch(-1), _held_by)
     pages = _pages(request, head, first, fetch)
     if form == "markdown":
         content, suffix, kind = _as_markdown(head, pages), "md", "text/markdown; charset=utf-8"

@@ -15,7 +15,7 @@ VALUES = {
     "model_host_pods_url": "http://a:1",
     "database_url": "sqlite:///x",
     "max_body_bytes": "2048",
-    "max_page_bytes": "2097152",
+    "max_buffered_bytes": "2097152",
     "auth": "on",
     "open_docs": "off",
     "admin_key": "k" * 32,
@@ -87,8 +87,10 @@ def test_a_wrong_value_is_one_line_that_names_the_setting(name: str, value: str)
 
 
 def test_a_bound_is_told_in_whole_figures() -> None:
-    with pytest.raises(SettingsError, match=r"API_MAX_PAGE_BYTES: want 1048576 to 1099511627776$"):
-        read({"API_MAX_PAGE_BYTES": "1"}, [])
+    with pytest.raises(
+        SettingsError, match=r"API_MAX_BUFFERED_BYTES: want 1048576 to 1099511627776$"
+    ):
+        read({"API_MAX_BUFFERED_BYTES": "1"}, [])
 
 
 def test_an_unknown_flag_is_refused() -> None:

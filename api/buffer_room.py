@@ -1,9 +1,9 @@
-"""Room in memory for the stored text that is being sent, whose readers may be slow: pages of chats
-and exports.
+"""Room in memory for what is large and held for a while: bodies whose answers take their time, and
+stored text that is being sent to readers who may be slow.
 
-So many bytes are on their way at once, of one owner no more than a share of them. Who finds no room
-lets go of its text, waits in line for a bounded time and reads it again; after that it is told when
-to come back, from how fast room has become free lately. Event loop only.
+So many bytes are held at once, for one owner no more than a share of them. Who finds no room waits
+in line for a bounded time, without what it needs the room for; after that it is told when to come
+back, from how fast room has become free lately. Event loop only.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from api.metrics import Metrics
 
 T = TypeVar("T")
 SMALL_BYTES = 64 * 1024
-"""What takes no room: about as much as a connection holds of any answer."""
+"""What takes no room: about as much as a connection holds of anything."""
 _MOST_S = 60.0
 
 
@@ -33,7 +33,7 @@ class Hold:
     place: asyncio.Future[None]
 
 
-class PageRoom:
+class BufferRoom:
     def __init__(
         self, most_bytes: int, metrics: Metrics, *, share: float = 1.0, queue_timeout_s: float
     ) -> None:
@@ -46,39 +46,46 @@ class PageRoom:
         self._line: deque[Hold] = deque()
         self._rate = DrainRate()
 
-    async def place(
+    async def enter(self, context: RequestContext, size: int) -> None:
+        """Take room for the caller until the request has ended, after a wait if need be. Overloaded
+        when there is none for too long.
+        """
+        hold = self._ask(context, size)
+        if not hold.place.done():
+            await self._wait(hold)
+
+    async def read(
         self,
         context: RequestContext,
-        owner: str,
-        make: Callable[[], Awaitable[T]],
+        read: Callable[[], Awaitable[T]],
         size_of: Callable[[T], int],
     ) -> T:
-        """What `make` gives, with room for it until the request has ended. Overloaded when there is
-        none for too long.
+        """What `read` gives, of a size that is known afterwards only, with room for it until the
+        request has ended: without room it is let go, and read again when there is some. Overloaded
+        as above.
         """
-        made = await make()
-        size = size_of(made)
+        found = await read()
+        size = size_of(found)
         if size <= SMALL_BYTES:
-            return made
-        hold = self._ask(owner, size)
-        try:
-            if hold.place.done():
-                return made
-            del made
-            await self._wait(hold)
-            return await make()
-        finally:
-            context.cleanups.append(self._leaving(hold))
+            return found
+        hold = self._ask(context, size)
+        if hold.place.done():
+            return found
+        del found
+        await self._wait(hold)
+        return await read()
 
     @property
     def held(self) -> int:
         return self._of.total()
 
-    def _ask(self, owner: str, size: int) -> Hold:
+    def _ask(self, context: RequestContext, size: int) -> Hold:
         # What is larger than all that one may have gets all of it, alone, rather than never.
         size = min(size, self._most_of_one)
-        hold = Hold(owner, size, asyncio.get_running_loop().create_future())
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        hold = Hold(context.caller.tenant, size, place)
         self._line.append(hold)
+        context.cleanups.append(self._leaving(hold))
         self._let_in()
         return hold
 
@@ -87,9 +94,9 @@ class PageRoom:
             async with asyncio.timeout(self._patience_s):
                 await asyncio.shield(hold.place)
         except TimeoutError:
-            self._metrics.rejected.labels("page_room").inc()
+            self._metrics.rejected.labels("buffers").inc()
             raise Overloaded(
-                "Too much stored text is being read; a smaller limit takes less",
+                f"There is no room for {hold.size} bytes more at this moment",
                 retry_after_s=self._wait_s(hold.size),
             ) from None
 
@@ -126,4 +133,4 @@ class PageRoom:
         return min(_MOST_S, max(1.0, (before + size) / rate)) if rate else 1.0
 
     def _show(self) -> None:
-        self._metrics.page_bytes.set(self.held)
+        self._metrics.buffered_bytes.set(self.held)
