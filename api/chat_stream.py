@@ -11,7 +11,7 @@ import orjson
 from api.chat import ChatService, Conversation
 from api.errors import ApiError, UpstreamError
 from api.sse import DONE, Write, encode, parse
-from api.upstream import SERVED_BY, UpstreamEvents, UpstreamStream, stream_error
+from api.upstream import SERVED_BY, UpstreamEvents, UpstreamStream, told_error
 
 
 async def open_stream(service: ChatService, talk: Conversation) -> "ChatStream":
@@ -73,7 +73,7 @@ class ChatStream:
             name, data = parse(event)
         except orjson.JSONDecodeError as error:
             raise UpstreamError("The model host's answer cannot be read") from error
-        if failed := stream_error(name, data):
+        if failed := told_error(name, data):
             raise failed
         if isinstance(data, dict) and isinstance(data.get("delta"), str):
             self._talk.pieces.append(data["delta"])

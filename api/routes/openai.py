@@ -19,7 +19,7 @@ from api.keys.salt import cache_salt
 from api.meter import chat_tokens, completion_tokens
 from api.routes.common import POST_ERRORS, call_of, check_model, errors, json_answer, parts_of
 from api.sse import EVENT_SCHEMA, MEDIA_TYPE, EventStream, Write, parse
-from api.upstream import ANY, UpstreamEvents, UpstreamStream, Wanted, stream_error
+from api.upstream import ANY, UpstreamEvents, UpstreamStream, Wanted, told_error
 from api.validation import parse_json
 
 router = APIRouter(prefix="/v1", tags=["openai"])
@@ -174,6 +174,14 @@ def _ask_for_usage(asked: dict[str, Any]) -> bool:
     return True
 
 
+def _read(body: bytes) -> Any:
+    """None for what is not JSON: the client sees for itself."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+
+
 class Relay:
     """An EventSource that hands on events as they are and looks only at how the stream ends."""
 
@@ -194,7 +202,10 @@ class Relay:
         await self.aclose()
         if not self._upstream.content_type.startswith("application/json"):
             raise UpstreamError("The model host's answer is not JSON")
-        self._note_usage(body)
+        data = _read(body)
+        if failed := told_error("", data):
+            raise failed
+        self._note_usage_of(data)
         self._ended_well()
         return Response(body, media_type="application/json", headers=self._upstream.headers)
 
@@ -250,20 +261,12 @@ class Relay:
     def _without_usage(self, event: bytes) -> bytes:
         """What the client asked for: the event that tells the usage is left out if we asked."""
         if not _NO_USAGE.search(event):
-            told = self._note_usage(event[len(b"data: ") :])
+            told = self._note_usage_of(_read(event[len(b"data: ") :]))
             return b"" if told and self._hide_usage else event
         return _NO_USAGE.sub(b"", event) if self._hide_usage else event
 
-    def _note_usage(self, body: bytes) -> bool:
-        """Whether the object tells a usage and nothing else."""
-        try:
-            data = orjson.loads(body)
-        except orjson.JSONDecodeError:
-            # The client sees for itself.
-            return False
-        return self._note_usage_of(data)
-
     def _note_usage_of(self, data: Any) -> bool:
+        """Whether the object tells a usage and nothing else."""
         if self._charge is None:
             return False
         usage = data.get("usage") if isinstance(data, dict) else None
@@ -283,7 +286,7 @@ class Relay:
             name, data = parse(event)
         except orjson.JSONDecodeError as error:
             raise UpstreamError("The model host's answer cannot be read") from error
-        if failed := stream_error(name, data):
+        if failed := told_error(name, data):
             raise failed
         # A comment that keeps the connection open is no piece of an answer.
         self._pieces += isinstance(data, dict)

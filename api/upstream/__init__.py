@@ -2,7 +2,7 @@
 
 from api.upstream.catalogue import Catalogue
 from api.upstream.client import ANY, ModelHost, Wanted
-from api.upstream.events import UpstreamEvents, stream_error
+from api.upstream.events import UpstreamEvents, told_error
 from api.upstream.peers import PeerLoad
 from api.upstream.pool import Load, Pool
 from api.upstream.reply import SERVED_BY, UpstreamReply, UpstreamStream
@@ -22,5 +22,5 @@ __all__ = [
     "UpstreamStream",
     "Wanted",
     "make_transport",
-    "stream_error",
+    "told_error",
 ]

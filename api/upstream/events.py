@@ -62,9 +62,9 @@ class UpstreamEvents:
         await self._upstream.aclose()
 
 
-def stream_error(name: str, data: Any) -> ApiError | None:
-    """The error that an event tells, by its name or, as hosts of other makes do it, in its data
-    alone. What the host says about itself is kept, if it says it in our form.
+def told_error(name: str, data: Any) -> ApiError | None:
+    """The error that an event or a whole answer tells, by its name or, as hosts of other makes do
+    it, in its data alone. What the host says about itself is kept, if it says it in our form.
     """
     said = data if isinstance(data, dict) else {}
     error = said.get("error")

@@ -165,6 +165,25 @@ async def test_a_failure_that_another_make_tells_in_a_stream_is_one(
                 pass
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        b'{"error": {"message": "out of memory", "type": "InternalServerError", "code": 500}}',
+        b'{"object": "error", "message": "out of memory", "code": 500}',
+        b'{"error": "out of memory"}',
+    ],
+)
+async def test_a_failure_told_with_status_200_is_one(api: Api, host: StubHost, said: bytes) -> None:
+    async def speaks(wire: Wire) -> None:
+        await wire.start(200, "application/json")
+        await wire.body(said)
+
+    host.always = speaks
+    answer = await api.client.post(ROUTE, json={})
+    assert (answer.status_code, error_of(answer)["code"]) == (502, "upstream_error")
+    await eventually(lambda: outcomes(api, ROUTE) == {"upstream_error": 1})
+
+
 async def test_what_only_names_an_error_is_none(api: Api, host: StubHost) -> None:
     events = (
         b'data: {"choices": [{"delta": {"content": "\\"error\\": 1"}}]}',
