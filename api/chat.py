@@ -271,6 +271,8 @@ class ChatService:
             context = await self._models.context_length(talk.options.model, talk.call)
         talk.keep(turns_that_fit(talk.turn.past, talk.asked, talk.options.max_tokens, context))
         self._metrics.turns_dropped.inc(talk.dropped)
+        if talk.call.charge is not None:
+            await talk.call.charge.cover()
 
     def _send_fewer(self, talk: Conversation, refusal: HostRefusal) -> None:
         """Drop the oldest half of what was sent, or hand the refusal on when nothing is left."""

@@ -44,6 +44,7 @@ class Charge:
         self._sent_at: float | None = None
         self._served_by: str | None = None
         self.taken: Taken | None = None
+        self._more: Taken | None = None
         self.pieces: int | None = None
         self._counts: Counts | None = None
         self._failed = self._closed = False
@@ -51,6 +52,20 @@ class Charge:
     @property
     def tokens(self) -> int:
         return self._reserved
+
+    async def cover(self) -> None:
+        """Reserve what the prompt has turned out to be larger by: earlier turns go along. Raises
+        RateLimited when that does not fit.
+        """
+        more = self.prompt + self._answer - self._reserved
+        if more <= 0 or self.taken is None:
+            return
+        self._more = await self._meter.limiter.take_more(self.taken, more)
+        self._reserved += more
+        if self._more is not None:
+            # What is left now; of the requests as much as before.
+            newest = dict(self.taken.headers()) | dict(self._more.headers())
+            self._context.headers = list(newest.items())
 
     def sent(self) -> None:
         """From now on a model host works on it."""
@@ -122,6 +137,9 @@ class Charge:
             charged = counts is not None and counts.requests
             tokens = counts.prompt_tokens + counts.completion_tokens if counts and charged else None
             await self._meter.limiter.settle(self.taken, tokens)
+        if self._more is not None:
+            # What the call cost is of the first part already.
+            await self._meter.limiter.settle(self._more, None)
 
     def _abandoned(self) -> Counts | None:
         """What it cost until the client left; None before any work was done."""

@@ -10,15 +10,15 @@ import logging
 import math
 import os
 import time
-from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TypeVar
 
 from api import logs
 from api.errors import LimitsUnavailable, RateLimited
 from api.keys.records import Caller, Limits
-from api.limits.book import Claim, Permit, Settlement, Settlements, Verdict
+from api.limits.book import Claim, Permit, Settlement, Settlements, State, Verdict
 from api.limits.postgres import PostgresStore
 from api.limits.settling import Settler
 from api.limits.store import LimitStore, MemoryStore
@@ -159,9 +159,33 @@ class Limiter:
             permits = [Permit(subject, most, permit_id, lasts_s) for subject, most in asked.at_once]
         if not claims and not permits:
             return None
+        return await self._admitted(claims, permits)
+
+    async def take_more(self, taken: Taken, tokens: int) -> Taken | None:
+        """So many tokens beside those that the call has taken already, which are told as one where
+        they do not fit. None when no tokens are limited. Raises as `take` does.
+        """
+        before = {
+            (one.subject, one.name): one.cost
+            for one in taken.verdict.claims
+            if one.name != "requests_per_minute"
+        }
+        claims = [
+            Claim(one.subject, one.name, one.limit, tokens, one.period_s)
+            for one in taken.verdict.claims
+            if (one.subject, one.name) in before
+        ]
+        return await self._admitted(claims, (), before) if claims else None
+
+    async def _admitted(
+        self,
+        claims: Sequence[Claim],
+        permits: Sequence[Permit],
+        before: Mapping[tuple[str, str], int] | None = None,
+    ) -> Taken:
         taken = await self._take(claims, permits)
         if not taken.verdict.admitted:
-            error = _refusal(taken.verdict)
+            error = _refusal(taken.verdict, before or {})
             self._metrics.limited.labels(error.limit_name).inc()
             raise error
         return taken
@@ -265,11 +289,15 @@ class Limiter:
             logs.event(logger, logging.WARNING, "the store of limits failed", reason=reason)
 
 
-def _refusal(verdict: Verdict) -> RateLimited:
+def _refusal(verdict: Verdict, before: Mapping[tuple[str, str], int]) -> RateLimited:
     """The limit that lets the claim wait longest. How long calls that run will take nobody knows,
-    so their number is told where nothing is too large to come again at all.
+    so their number is told where nothing is too large to come again at all. `before` is what the
+    same call has taken of a limit already.
     """
-    claims = zip(verdict.claims, verdict.states, strict=True)
+    claims = [
+        (claim, _as_one(claim, state, before.get((claim.subject, claim.name), 0)))
+        for claim, state in zip(verdict.claims, verdict.states, strict=True)
+    ]
     claim, state = max(claims, key=lambda pair: pair[1].retry_s, default=(None, None))
     never = state is not None and math.isinf(state.retry_s)
     for permit, running in zip(verdict.permits, verdict.running, strict=True):
@@ -281,9 +309,17 @@ def _refusal(verdict: Verdict) -> RateLimited:
     assert claim is not None and state is not None, "refused by no limit"
     retry = None if never else state.retry_s
     kind = claim.subject.split(":")[0]
+    own = before.get((claim.subject, claim.name), 0)
     return RateLimited(
-        claim.name, kind, claim.limit, state.used, claim.cost, retry, _headers(verdict)
+        claim.name, kind, claim.limit, state.used, own + claim.cost, retry, _headers(verdict)
     )
+
+
+def _as_one(claim: Claim, state: State, own: int) -> State:
+    """As if the call had not taken its own part of it before."""
+    if own + claim.cost > claim.limit:
+        return replace(state, used=state.used - own, retry_s=math.inf)
+    return replace(state, used=state.used - own)
 
 
 def _headers(verdict: Verdict, *, kept: bool = True) -> list[tuple[bytes, bytes]]:

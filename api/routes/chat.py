@@ -123,8 +123,8 @@ async def regenerate(request: Request) -> Response:
 async def _reserve(
     request: Request, call: Call, options: AnswerOptions, *texts: str | None
 ) -> Call:
-    """Take what the answer may cost from the caller's limits. Earlier turns are not known yet:
-    they are counted when the answer is there, or when its client has left.
+    """Take what the answer may cost from the caller's limits, but for earlier turns, which are not
+    known yet.
     """
     model = check_model(request, call.caller, options.model)
     prompt, answer = estimated_tokens(*texts), answer_tokens(options.max_tokens)

@@ -212,6 +212,44 @@ async def test_who_leaves_pays_for_the_earlier_turns_that_went_along(
     assert left == 100_000 - spent - 516
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_earlier_turns_that_do_not_fit_any_more_are_refused_before_any_work(
+    keyed: Api, host: StubHost, *, stream: bool
+) -> None:
+    key, _ = await new_key(keyed, limits={"tokens_per_minute": 2000, "max_concurrent": 1})
+
+    async def again(**more: Any) -> httpx.Response:
+        return await ask(keyed, key, chat_id="1", user_prompt="q", stream=stream, **more)
+
+    # The stub counts words: 303 of the first question, 301 of its answer.
+    assert (await ask(keyed, key, chat_id="1", user_prompt="w " * 300)).status_code == 200
+    left = [int((await again(max_tokens=1)).headers["x-ratelimit-remaining-tokens"])]
+    # Its own cost, which is reserved with the earlier turns.
+    left.append(int((await again(max_tokens=1)).headers["x-ratelimit-remaining-tokens"]))
+    assert 600 < left[0] - left[1] < 640
+    asked = len(host.generated)
+    for _ in range(2):
+        refused = await again(max_tokens=1)
+        assert refused.status_code == 429
+        error = error_of(refused)
+        assert (error["limit_name"], error["limit"]) == ("tokens_per_minute", 2000)
+        assert error["remaining"] < 600 < error["requested"] < 640
+        assert 0 < int(refused.headers["retry-after"]) <= 61
+    # Of the same tenant, whose chats these are.
+    less, _ = await new_key(keyed, limits={"tokens_per_minute": 600})
+    never = await ask(keyed, less, chat_id="1", user_prompt="q", stream=stream, max_tokens=1)
+    assert never.status_code == 429
+    assert never.headers["x-should-retry"] == "false"
+    assert error_of(never)["requested"] > 600
+    assert len(host.generated) == asked
+    # Nothing is left behind, and nothing is charged.
+    chat = (await keyed.client.get("/chats/1", headers=bearer(key))).json()
+    assert chat["turns"] == 3
+    answer = await ask(keyed, key, chat_id="2", user_prompt="q", max_tokens=1)
+    assert answer.status_code == 200
+    assert left[1] - int(answer.headers["x-ratelimit-remaining-tokens"]) < 30
+
+
 async def _later(used: Callable[[], Awaitable[dict[str, int]]], before: dict[str, int]) -> Any:
     now = await used()
     return now if now["requests"] > before["requests"] else None
