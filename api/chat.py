@@ -25,7 +25,6 @@ from api.history import (
     ChatStore,
     LeaseLost,
     Once,
-    PastTurn,
     StartedTurn,
     StoredAnswer,
     TurnOutcome,
@@ -53,12 +52,11 @@ class Answer:
 
 @dataclass(slots=True)
 class Conversation:
-    """A begun turn and what was sent for it."""
+    """A begun turn, with those of its earlier turns that go along."""
 
     turn: StartedTurn
     options: AnswerOptions
     call: Call
-    sent: tuple[PastTurn, ...] = ()
     turns_sent: int = 0
     tokens_sent: int = 0
     """Of earlier turns."""
@@ -79,22 +77,23 @@ class Conversation:
         return self.earlier - self.turns_sent
 
     def keep(self, count: int) -> None:
-        self.sent = self.turn.past[len(self.turn.past) - count :]
+        past = self.turn.past
+        # The others would lie here until the answer ends.
+        self.turn = replace(self.turn, past=past[len(past) - count :])
         self.turns_sent = count
-        self.tokens_sent = sum(turn.tokens for turn in self.sent)
+        self.tokens_sent = sum(turn.tokens for turn in self.turn.past)
         if self.call.charge is not None:
             self.call.charge.prompt = self.tokens_sent + self.asked
 
     def let_go(self) -> None:
         """The host has the words of earlier turns: they need not lie here until the answer ends."""
-        self.sent = ()
         self.turn = replace(self.turn, past=())
 
     def request(self, *, stream: bool) -> bytes:
         messages = []
         if self.turn.system_prompt:
             messages.append({"role": "system", "content": self.turn.system_prompt})
-        for past in self.sent:
+        for past in self.turn.past:
             messages.append({"role": "user", "content": past.user_prompt})
             messages.append({"role": "assistant", "content": past.response})
         messages.append({"role": "user", "content": self.turn.user_prompt})
@@ -277,11 +276,11 @@ class ChatService:
     def _send_fewer(self, talk: Conversation, refusal: HostRefusal) -> None:
         """Drop the oldest half of what was sent, or hand the refusal on when nothing is left."""
         too_long = refusal.code in ("context_length_exceeded", "body_too_large")
-        if not too_long or not talk.sent:
+        before = talk.turns_sent
+        if not too_long or not before:
             raise _for_the_client(refusal)
-        before = len(talk.sent)
         talk.keep(fewer(before))
-        self._metrics.turns_dropped.inc(before - len(talk.sent))
+        self._metrics.turns_dropped.inc(before - talk.turns_sent)
         self._models.forget()
 
     # ---- understanding --------------------------------------------------------------------------
