@@ -2,8 +2,8 @@
 
 `plain` runs transformers' own forward pass over the plain attention: the reference, on any device.
 `fast` is for a CPU: pages read in place, packed linears, and for models made of Llama's layers a
-decoder of our own. Its linears multiply float32, bfloat16 or, in the form `int8`, eight bits; all
-else is float32. Engine thread, once.
+decoder of our own. Its linears multiply float32, bfloat16 or, in the form `int8`, eight bits; with
+the latter two the cache holds bfloat16. All else is float32. Engine thread, once.
 """
 
 import importlib.util
@@ -69,13 +69,17 @@ class Form:
     """What transformers loads the weights as."""
     numbers: str
     """What the linears multiply."""
+    cache: torch.dtype | None = None
+    """What keys and values are kept as, where not as the layers make them."""
 
 
 def form_of(name: str, dtype: torch.dtype, block_size: int) -> Form:
     if name == "plain":
         return Form(name, plain, dtype, str(dtype).removeprefix("torch."))
     numbers = "int8" if name == "int8" else str(dtype).removeprefix("torch.")
-    return Form(name, partial(fast, numbers, block_size), torch.float32, numbers)
+    # Who multiplies rounded numbers needs no others of earlier tokens, and reads half as much.
+    cache = torch.float32 if numbers == "float32" else torch.bfloat16
+    return Form(name, partial(fast, numbers, block_size), torch.float32, numbers, cache)
 
 
 def candidates(
@@ -88,7 +92,8 @@ def candidates(
     reason = _no_fast_kernels(device, dtype)
     if config.quantize != "none":
         if reason is None and dtype is not torch.float32:
-            reason = f"all but the linears is float32, not {str(dtype).removeprefix('torch.')}"
+            asked = str(dtype).removeprefix("torch.")
+            reason = f"all but the linears is computed in float32, not {asked}"
         if reason is not None:
             raise ModelLoadError(f"quantize: {config.quantize} cannot be: {reason}")
         return (config.quantize,), f"this CPU has {torch.backends.cpu.get_cpu_capability()}"

@@ -4,7 +4,7 @@ Owns the order of these steps. Engine thread, once.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
@@ -149,6 +149,8 @@ def _first_that_fits(
         on_progress("comparing the engine with transformers' own forward pass")
         # On a GPU the probe is a full step: what it takes is seen before the rest is given away.
         shapes = probe(model, config.max_num_batched_tokens if device.type == "cuda" else 2)
+        if form.cache is not None:
+            shapes = [replace(shape, dtype=form.cache) for shape in shapes]
         work = flops_per_token(model)  # counted now: packing takes the weights away
         try:
             tested = self_test(model, shapes, form, max_model_len, block_size=config.block_size)
@@ -167,7 +169,7 @@ def _first_that_fits(
 
 
 def _dtype_of(form: Form) -> str:
-    """What the linears multiply, but for int8, beside which all else is float32."""
+    """What the linears multiply, but for int8, beside which all else is computed in float32."""
     return "float32" if form.numbers == "int8" else form.numbers
 
 

@@ -19,7 +19,7 @@ from model.engine.paged_attention import PagedAttention
 from model.kernels import ahead, attention, elementwise, pool
 from model.kernels.elementwise import Ints
 from model.kernels.layer import halves_of
-from model.kernels.vectors import Floats
+from model.kernels.vectors import Floats, Pages
 
 FAMILIES = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 
@@ -65,6 +65,7 @@ class Decoder:
         self._into_attention, self._out_of_attention = halves_of(kind)
         self._layers = [_take(layer, numbers, kind) for layer in body.layers]
         self._norm = _numbers(body.norm)
+        self._page_number = np.float32 if numbers is Numbers.FLOAT32 else np.uint16
         self._head = PackedLinear([model.get_output_embeddings()], numbers, keep=tied)
 
     def compile_now(self, block_size: int) -> None:
@@ -74,10 +75,10 @@ class Decoder:
         stream = np.zeros((1, len(layer.attention_norm)), np.float32)
         dim = layer.qkv.out_features // (self._heads + 2 * kv_heads)
         layer.qkv.of(stream)
-        attention.compile_now(self._heads // kv_heads, dim, dim, block_size)
+        attention.compile_now(self._heads // kv_heads, dim, dim, block_size, self._page_number)
         ahead.wait()
-        keys = np.zeros((1, kv_heads, dim, block_size), np.float32)
-        values = np.zeros((1, kv_heads, block_size, dim), np.float32)
+        keys = np.zeros((1, kv_heads, dim, block_size), self._page_number)
+        values = np.zeros((1, kv_heads, block_size, dim), self._page_number)
         angles, slots = np.zeros((1, dim), np.float32), np.zeros(1, np.int64)
         qkv, update = layer.qkv.room(1), layer.down.room(1)
         self._before(layer, stream, update[:0], angles, angles, slots, keys, values, qkv)
@@ -115,7 +116,7 @@ class Decoder:
 
     def _before(
         self, layer: _Layer, stream: Floats, update: Floats, cos: Floats, sin: Floats, slots: Ints,
-        keys: Floats, values: Floats, qkv: Floats,
+        keys: Pages, values: Pages, qkv: Floats,
     ) -> None:  # fmt: skip
         self._into_attention(
             stream, update, layer.attention_norm, layer.qkv.weights, layer.query_norm,

@@ -1,4 +1,5 @@
-"""Attention that reads the pages of the cache in place, on a CPU in float32.
+"""Attention that reads the pages of the cache in place, on a CPU; what lies in them is float32 or
+bfloat16, all else float32.
 
 Owns what the memory of a `KVCache` means to the kernel, and how a step is cut into tiles that keep
 all threads busy. Engine thread only.
@@ -7,6 +8,7 @@ all threads busy. Engine thread only.
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -14,7 +16,7 @@ from model.engine.attention import AttentionOptions, StepBatch
 from model.engine.kv_cache import KVCache
 from model.engine.linear import NOTHING
 from model.kernels import attention, pool
-from model.kernels.vectors import Floats
+from model.kernels.vectors import Floats, Pages
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +38,8 @@ class PagedAttention:
         size = cache.block_size
         self._block_size = size
         # The same memory as the plain form's, in the order in which the kernel reads it.
-        self.keys = [t.view(-1, t.shape[1], t.shape[2], size).numpy() for t in cache.keys]
-        self.values = [t.view(-1, t.shape[1], size, t.shape[2]).numpy() for t in cache.values]
+        self.keys = [_pages(t, t.shape[1], t.shape[2], size) for t in cache.keys]
+        self.values = [_pages(t, t.shape[1], size, t.shape[2]) for t in cache.values]
         self._tiles: tuple[StepBatch, int, Tiles] | None = None
 
     def forward(
@@ -98,6 +100,13 @@ class PagedAttention:
         if kept is None or kept[0] is not batch or kept[1] != rows:
             kept = self._tiles = batch, rows, cut(batch, rows, pool.threads())
         return kept[2]
+
+
+def _pages(tensor: Tensor, *shape: int) -> Pages:
+    if tensor.dtype is torch.bfloat16:
+        tensor = tensor.view(torch.uint16)  # numpy has no name for it
+    pages: Pages = tensor.view(-1, *shape).numpy()
+    return pages
 
 
 def cut(batch: StepBatch, rows: int, threads: int) -> Tiles:

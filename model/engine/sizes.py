@@ -108,7 +108,7 @@ def _no_bfloat16(
     if config.kernels == "plain":
         return "the device is a CPU, and only the fast kernels may gain from bfloat16"
     if config.quantize != "none":
-        return f"the device is a CPU, and beside {config.quantize} all is float32"
+        return f"the device is a CPU, and beside {config.quantize} all is computed in float32"
     if getattr(model_config, "dtype", None) is not torch.bfloat16:
         return "the device is a CPU, and the checkpoint is not in bfloat16"
     text = model_config.get_text_config()

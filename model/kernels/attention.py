@@ -6,9 +6,10 @@ Pages hold a key head as columns and a value head as rows:
     values  (num_blocks, kv_heads, block_size, value_dim)
 
 so that both products run along memory, sixteen tokens or dimensions to an instruction, and nothing
-is summed across one. A tile is some consecutive tokens of one sequence; all query heads that share
-a key head go over its pages together, which are then read from the fastest cache. One new token of
-a running request is a tile of one.
+is summed across one. They are float32, or bfloat16, which is widened as it is read. A tile is some
+consecutive tokens of one sequence; all query heads that share a key head go over its pages
+together, which are then read from the fastest cache. One new token of a running request is a tile
+of one.
 
 Indices are unsigned and arrays flat. Numba looks for negative indices otherwise, and every slice
 counts a reference, in a counter that the threads would fight for.
@@ -21,7 +22,17 @@ import numpy as np
 from numba import njit, prange
 
 from model.kernels.elementwise import Ints
-from model.kernels.vectors import NONE, OPTIONS, Floats, exp, largest, mix_page, score_page
+from model.kernels.vectors import (
+    NONE,
+    OPTIONS,
+    Floats,
+    Pages,
+    exp,
+    largest,
+    mix_page,
+    number_for,
+    score_page,
+)
 
 Attend = Callable[..., None]
 TILE_ROWS = 32
@@ -37,16 +48,16 @@ _U = np.uint64
 
 
 @njit(parallel=True, **OPTIONS)
-def store(key: Floats, value: Floats, slots: Ints, keys: Floats, values: Floats) -> None:
+def store(key: Floats, value: Floats, slots: Ints, keys: Pages, values: Pages) -> None:
     """key and value (T, kv_heads, dim) go to their slots (T,)."""
     block_size = keys.shape[3]
     for row in prange(key.shape[0]):
         block, place = slots[row] // block_size, slots[row] % block_size
         for head in range(key.shape[1]):
             for d in range(key.shape[2]):
-                keys[block, head, d, place] = key[row, head, d]
+                keys[block, head, d, place] = number_for(keys, key[row, head, d])
             for d in range(value.shape[2]):
-                values[block, head, place, d] = value[row, head, d]
+                values[block, head, place, d] = number_for(values, value[row, head, d])
 
 
 @cache
@@ -60,7 +71,7 @@ def kernel_for(group: int, key_dim: int, value_dim: int, block_size: int) -> Att
     @njit(parallel=True, **OPTIONS)
     def attend(
         query: Floats, output: Floats, rows: Ints, counts: Ints, lengths: Ints, firsts: Ints,
-        blocks: Ints, keys: Floats, values: Floats, scaling: np.float32, window: int,
+        blocks: Ints, keys: Pages, values: Pages, scaling: np.float32, window: int,
         softcap: np.float32, sinks: Floats,
     ) -> None:  # fmt: skip
         """Each tile's tokens attend to all keys and values up to their own, in place.
@@ -171,11 +182,14 @@ def kernel_for(group: int, key_dim: int, value_dim: int, block_size: int) -> Att
     return attend  # type: ignore[no-any-return]
 
 
-def compile_now(group: int, key_dim: int, value_dim: int, block_size: int) -> None:
+def compile_now(
+    group: int, key_dim: int, value_dim: int, block_size: int, number: type[np.generic]
+) -> None:
+    """`number` is what pages hold."""
     zero, one = np.zeros(1, np.int64), np.ones(1, np.int64)
     none, scaling = np.zeros(0, np.float32), np.float32(1)
-    keys = np.zeros((1, 1, key_dim, block_size), np.float32)
-    values = np.zeros((1, 1, block_size, value_dim), np.float32)
+    keys = np.zeros((1, 1, key_dim, block_size), number)
+    values = np.zeros((1, 1, block_size, value_dim), number)
     query = np.zeros((1, group * key_dim), np.float32)
     output = np.zeros((1, group * value_dim), np.float32)
     kernel_for(group, key_dim, value_dim, block_size)(

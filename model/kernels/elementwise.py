@@ -1,19 +1,26 @@
 """What a step does between products and attention, fused: norms, rotation, activation, rounding.
 
-All arrays are contiguous, and float32 but for the indices (int64) and for what linears take in
-other numbers. Rows are tokens of the flattened batch; `heads * dim` of a row lie one after the
-other.
+All arrays are contiguous, and float32 but for the indices (int64), pages of the cache and what
+linears take in other numbers. Rows are tokens of the flattened batch; `heads * dim` of a row lie
+one after the other.
 """
 
 import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
-from model.kernels.vectors import OPTIONS, Floats, exp, largest_magnitude
+from model.kernels.vectors import (
+    OPTIONS,
+    Floats,
+    Halves,
+    Pages,
+    exp,
+    largest_magnitude,
+    number_for,
+)
 
 Ints = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
-Halves = NDArray[np.uint16]
 
 
 @njit(**OPTIONS)
@@ -50,8 +57,8 @@ def _rotate(x: Floats, cos: Floats, sin: Floats) -> None:
 
 @njit(parallel=True, **OPTIONS)
 def rotate_and_store(
-    qkv: Floats, heads: int, cos: Floats, sin: Floats, slots: Ints, keys: Floats,
-    values: Floats, query_norm: Floats, key_norm: Floats, eps: np.float32,
+    qkv: Floats, heads: int, cos: Floats, sin: Floats, slots: Ints, keys: Pages,
+    values: Pages, query_norm: Floats, key_norm: Floats, eps: np.float32,
 ) -> None:  # fmt: skip
     """qkv (T, (heads + 2 * kv_heads) * dim): queries and keys are normalised where there are
     weights for it, and rotated by cos and sin (T, rotary dim); keys and values go to their slots
@@ -68,9 +75,9 @@ def rotate_and_store(
             key = (heads + head) * dim
             value = key + kv_heads * dim
             for d in range(dim):
-                keys[block, head, d, place] = qkv[row, key + d]
+                keys[block, head, d, place] = number_for(keys, qkv[row, key + d])
             for d in range(dim):
-                values[block, head, place, d] = qkv[row, value + d]
+                values[block, head, place, d] = number_for(values, qkv[row, value + d])
 
 
 @njit(parallel=True, **OPTIONS)
@@ -100,16 +107,9 @@ def round_rows(x: Floats, levels: np.int32, whole: Bytes, scales: Floats) -> Non
 def round_to_bfloat16(x: Floats, halves: Halves) -> None:
     """x (T, width) → the upper halves of the nearest bfloat16 in halves (T, at least width), and
     NaN for NaN."""
-    bits = x.view(np.uint32)
     for row in prange(x.shape[0]):
         for d in range(x.shape[1]):
-            word = bits[row, d]
-            nearest = word + np.uint32(0x7FFF) + ((word >> np.uint32(16)) & np.uint32(1))
-            # What is added to the lower half of NaN may carry over into infinity or zero.
-            is_nan = (word & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000)
-            halves[row, d] = np.uint16(
-                (word | np.uint32(0x400000) if is_nan else nearest) >> np.uint32(16)
-            )
+            halves[row, d] = number_for(halves, x[row, d])
         halves[row, x.shape[1] :] = 0
 
 

@@ -27,7 +27,7 @@ from model.kernels.elementwise import (
     silu_mul,
 )
 from model.kernels.products import BFLOAT16, FLOAT32, INT8, NUMBERS, WIDENED, product_of
-from model.kernels.vectors import OPTIONS, Floats
+from model.kernels.vectors import OPTIONS, Floats, Pages
 
 Weights = tuple[Floats, Floats, Floats, Floats]
 Half = Callable[..., Any]
@@ -102,7 +102,7 @@ def halves_of(kind: int) -> tuple[Half, Half]:
     def into_attention(
         stream: Floats, update: Floats, norm: Floats, qkv: Weights, query_norm: Floats,
         key_norm: Floats, eps: np.float32, levels: np.int32, heads: int, cos: Floats, sin: Floats,
-        slots: Ints, keys: Floats, values: Floats, threads: int, made: Floats,
+        slots: Ints, keys: Pages, values: Pages, threads: int, made: Floats,
     ) -> None:  # fmt: skip
         """stream (T, hidden) += update; made = the step's queries, keys and values, rotated, of
         which the latter two are in the cache then. The arguments are those of `elementwise.py`."""

@@ -5,7 +5,8 @@ code. And LLVM keeps sums in memory where it cannot prove that arrays are apart.
 steps are written here in LLVM's own vector types, which it turns into the instructions that the CPU
 at hand has: sixteen numbers at once with AVX-512, eight with AVX2, four elsewhere.
 
-Indices are unsigned (uint64), arrays flat, contiguous and float32.
+Indices are unsigned (uint64), arrays flat, contiguous and float32, but for pages of the cache,
+which may hold bfloat16 instead: uint16, the upper halves of the numbers.
 """
 
 import contextlib
@@ -22,6 +23,8 @@ from numpy.typing import NDArray
 from model.kernels import cache
 
 Floats = NDArray[np.float32]
+Halves = NDArray[np.uint16]
+Pages = Floats | Halves
 
 config.CACHE_DIR = str(cache.folder())
 
@@ -32,10 +35,11 @@ OPTIONS: dict[str, Any] = {
     "nogil": True,
 }
 LINE = 16
-"""Numbers in a line of memory."""
+"""Numbers in a line of memory; of halves it holds twice as many."""
 NONE = 2**64 - 1
 """The index of nothing."""
 _FLOAT, _INT, _INDEX = ir.FloatType(), ir.IntType(32), ir.IntType(64)
+_HALF = ir.IntType(16)
 _U = types.uint64
 _BYTES = ir.IntType(8).as_pointer()
 _ARCH_PRCTL = 158
@@ -168,6 +172,17 @@ class VectorCode:
         """A vector of the kind, of floats where none is named."""
         return self.builder.load(self.address(data, index, kind or self.vector), align=4)
 
+    def load_page(self, data: Any, index: Any) -> Any:
+        """A vector of floats from a page of either kind."""
+        if data.type.pointee != _HALF:
+            return self.load(data, index)
+        halves = ir.VectorType(_HALF, self.vector.count)
+        words = ir.VectorType(_INT, self.vector.count)
+        loaded = self.builder.load(self.address(data, index, halves), align=2)
+        sixteen = ir.Constant(words, [16] * self.vector.count)
+        upper = self.builder.shl(self.builder.zext(loaded, words), sixteen)
+        return self.builder.bitcast(upper, self.vector)
+
     def store(self, value: Any, data: Any, index: Any) -> None:
         self.builder.store(value, self.address(data, index, value.type), align=4)
 
@@ -203,13 +218,37 @@ class VectorCode:
 
     def fetch(self, data: Any, index: Any, round_: Any, lines: int) -> None:
         """Asks for the memory lines of this round ahead of their use; none where there is NONE."""
+        line = LINE if data.type.pointee == _FLOAT else 2 * LINE
         with self.builder.if_then(self.builder.icmp_unsigned("!=", index, _INDEX(NONE))):
-            begin = self.at(index, self.builder.mul(round_, _INDEX(lines * LINE)))
+            begin = self.at(index, self.builder.mul(round_, _INDEX(lines * line)))
             for n in range(lines):
-                pointer = self.builder.gep(data, [self.at(begin, n * LINE)])
+                pointer = self.builder.gep(data, [self.at(begin, n * line)])
                 address = self.builder.bitcast(pointer, _BYTES)
                 how = [_INT(0), _INT(2), _INT(1)]
                 self.call("llvm.prefetch.p0i8", ir.VoidType(), [address, *how])
+
+
+def _line(pages: Any) -> int:
+    """How many of these pages' numbers lie in a line of memory."""
+    return LINE * 32 // int(pages.dtype.bitwidth)
+
+
+@intrinsic
+def number_for(typing: Any, pages: Any, number: Any) -> Any:
+    """A float as these pages hold it: as it is, or the upper half of the nearest bfloat16."""
+    if pages.dtype == types.float32:
+        return types.float32(pages, types.float32), lambda _c, _b, _s, arguments: arguments[1]
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        word = builder.bitcast(arguments[1], _INT)
+        odd = builder.and_(builder.lshr(word, _INT(16)), _INT(1))
+        nearest = builder.add(word, builder.add(odd, _INT(0x7FFF)))
+        # What is added to the lower half of NaN may carry over into infinity or zero.
+        is_nan = builder.fcmp_unordered("uno", arguments[1], arguments[1])
+        word = builder.select(is_nan, builder.or_(word, _INT(0x400000)), nearest)
+        return builder.trunc(builder.lshr(word, _INT(16)), _HALF)
+
+    return types.uint16(pages, types.float32), code
 
 
 def divisor(number: int, most: int) -> int:
@@ -237,7 +276,7 @@ def score_page(
     columns = size // lanes
     # A sum has to wait for the one before it: several at a time hide that.
     rounds = 2 if strip * columns < 8 and unroll > 1 else 1
-    fetches = -(-size * width // (LINE * (depth // unroll)))
+    fetches = -(-size * width // (_line(later) * (depth // unroll)))
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         c = VectorCode(context, builder, lanes)
@@ -250,7 +289,7 @@ def score_page(
             base = builder.mul(loop.index, _INDEX(unroll))
             for u in range(unroll):
                 row = c.at(key, builder.mul(base, _INDEX(size)), u * size)
-                parts = [c.load(keys, c.at(row, lanes * n)) for n in range(columns)]
+                parts = [c.load_page(keys, c.at(row, lanes * n)) for n in range(columns)]
                 for j in range(strip):
                     number = c.spread(queries, c.at(q, base, j * depth + u))
                     for n in range(columns):
@@ -284,7 +323,7 @@ def mix_page(
     lanes = divisor(width, LANES)
     columns = width // lanes
     together = max(min(columns, SUMS // strip), 1)
-    fetches = -(-depth // LINE)
+    fetches = -(-depth // _line(later))
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         c = VectorCode(context, builder, lanes)
@@ -298,7 +337,7 @@ def mix_page(
             sums = [[c.variable(c.load(mixed, place)) for place in row] for row in places]
             with cgutils.for_range(builder, count) as loop:
                 row = c.at(value, builder.mul(loop.index, _INDEX(width)))
-                parts = [c.load(values, c.at(row, n * lanes)) for n in chosen]
+                parts = [c.load_page(values, c.at(row, n * lanes)) for n in chosen]
                 for j in range(strip):
                     number = c.spread(shares, c.at(s, loop.index, j * span))
                     for total, part in zip(sums[j], parts, strict=True):

@@ -1,5 +1,7 @@
 """The fast kernels compute what torch computes, at shapes that are not even."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from model.engine.kv_cache import KVCache, LayerShape
 from model.engine.linear import NOTHING
 from model.engine.paged_attention import PagedAttention, cut
 from model.kernels import elementwise
+from model.kernels.vectors import Pages
 
 EPS = np.float32(1e-5)
 
@@ -26,7 +29,8 @@ def both_attentions(
     news: list[int],
     options: AttentionOptions,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """What the reference and the kernel make of the same step over the same scattered pages."""
+    """What the reference and the kernel make of the same step over the same scattered pages; the
+    reference keeps float32 of what the kernel's pages can hold."""
     lengths = [past + new for past, new in zip(pasts, news, strict=True)]
     counts = [-(-length // block_size) for length in lengths]
     ids = torch.randperm(sum(counts), generator=torch.Generator().manual_seed(1))
@@ -39,22 +43,33 @@ def both_attentions(
     query = normal(heads, row, shape.key_dim, seed=2)
     key = normal(shape.kv_heads, row, shape.key_dim, seed=3)
     value = normal(shape.kv_heads, row, shape.value_dim, seed=4)
+    exact = replace(shape, dtype=torch.float32)
     results = []
-    for kind in (PlainAttention, PagedAttention):
-        cache = KVCache([shape], sum(counts), block_size, torch.device("cpu"))
+    for kind, kept in ((PlainAttention, exact), (PagedAttention, shape)):
+        cache = KVCache([kept], sum(counts), block_size, torch.device("cpu"))
         attention = kind(cache)
-        old_keys = normal(*cache.keys[0].shape, seed=5)
-        old_values = normal(*cache.values[0].shape, seed=6)
+        old_keys = normal(*cache.keys[0].shape, seed=5).to(shape.dtype)
+        old_values = normal(*cache.values[0].shape, seed=6).to(shape.dtype)
+        new = key, value
         if isinstance(attention, PagedAttention):
             by_page = (sum(counts), block_size, shape.kv_heads, -1)
-            attention.keys[0][:] = old_keys.view(by_page).permute(0, 2, 3, 1).numpy()
-            attention.values[0][:] = old_values.view(by_page).transpose(1, 2).numpy()
+            attention.keys[0][:] = numbers(old_keys.view(by_page).permute(0, 2, 3, 1))
+            attention.values[0][:] = numbers(old_values.view(by_page).transpose(1, 2))
         else:
             cache.keys[0].copy_(old_keys)
             cache.values[0].copy_(old_values)
+            new = key.to(shape.dtype).float(), value.to(shape.dtype).float()
         batch = StepBatch(attention, torch.cat(slots), tuple(spans))
-        results.append(attention.forward(0, query, key, value, options, batch))
+        results.append(attention.forward(0, query, *new, options, batch))
     return results[0], results[1]
+
+
+def numbers(tensor: torch.Tensor) -> Pages:
+    """As pages hold them."""
+    tensor = tensor.contiguous()
+    bits = tensor.view(torch.uint16) if tensor.dtype is torch.bfloat16 else tensor
+    pages: Pages = bits.numpy()
+    return pages
 
 
 @pytest.mark.parametrize(
@@ -91,9 +106,24 @@ def test_attention_is_the_references(
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("heads", "kv_heads", "key_dim", "value_dim", "block_size"),
+    [(1, 1, 8, 8, 1), (9, 3, 64, 64, 16), (4, 4, 24, 12, 5), (6, 2, 7, 9, 3), (5, 1, 128, 128, 16)],
+)
+def test_pages_of_bfloat16_hold_the_nearest_numbers(
+    heads: int, kv_heads: int, key_dim: int, value_dim: int, block_size: int
+) -> None:
+    shape = LayerShape(kv_heads, key_dim, value_dim, torch.bfloat16)
+    options = AttentionOptions(0.125, None, None, None)
+    pasts, news = [0, 15, 16, 0, 31, 3, 40, 200, 70], [1, 1, 1, 11, 1, 6, 1, 70, 1]
+    expected, got = both_attentions(heads, shape, block_size, pasts, news, options)
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("past", [4095, 4096])
-def test_attention_over_long_contexts(past: int) -> None:
-    shape = LayerShape(3, 64, 64, torch.float32)
+def test_attention_over_long_contexts(past: int, dtype: torch.dtype) -> None:
+    shape = LayerShape(3, 64, 64, dtype)
     options = AttentionOptions(0.125, None, None, None)
     expected, got = both_attentions(9, shape, 16, [past, 5], [1, 1], options)
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
@@ -138,13 +168,14 @@ def test_the_activation_is_torchs(width: int) -> None:
     torch.testing.assert_close(torch.from_numpy(output), F.silu(gate) * up, rtol=1e-5, atol=1e-5)
 
 
-def test_keys_are_rotated_and_stored_where_they_belong() -> None:
+@pytest.mark.parametrize("number", [np.float32, np.uint16])
+def test_keys_are_rotated_and_stored_where_they_belong(number: type[np.generic]) -> None:
     heads, kv_heads, dim, rows = 4, 2, 6, 3
     qkv = normal(rows, (heads + 2 * kv_heads) * dim)
     angles = normal(rows, dim // 2, seed=1).repeat(1, 2)
     cos, sin = angles.cos(), angles.sin()
-    keys = np.zeros((2, kv_heads, dim, 4), np.float32)
-    values = np.zeros((2, kv_heads, 4, dim), np.float32)
+    keys = np.zeros((2, kv_heads, dim, 4), number)
+    values = np.zeros((2, kv_heads, 4, dim), number)
     slots = np.array([6, 0, 3])
 
     def rotated(x: torch.Tensor) -> torch.Tensor:
@@ -159,20 +190,28 @@ def test_keys_are_rotated_and_stored_where_they_belong() -> None:
     expected = rotated(parts[:, : heads + kv_heads])
     got = torch.from_numpy(changed).view(rows, -1, dim)
     torch.testing.assert_close(got[:, : heads + kv_heads], expected)
+
+    def close(kept: torch.Tensor, exact: torch.Tensor) -> None:
+        if number is np.float32:
+            torch.testing.assert_close(kept, exact)
+        else:
+            assert torch.equal(kept.view(torch.bfloat16), exact.to(torch.bfloat16))
+
     by_slot = torch.from_numpy(keys.transpose(0, 3, 1, 2).reshape(8, kv_heads, dim))
-    torch.testing.assert_close(by_slot[slots], expected[:, heads:])
+    close(by_slot[slots], got[:, heads : heads + kv_heads])
     values_by_slot = torch.from_numpy(values.transpose(0, 2, 1, 3).reshape(8, kv_heads, dim))
-    torch.testing.assert_close(values_by_slot[slots], parts[:, heads + kv_heads :])
+    close(values_by_slot[slots], parts[:, heads + kv_heads :])
     assert not by_slot[[1, 2, 4, 5, 7]].any()
 
 
-def test_what_lies_behind_the_last_token_of_a_page_is_never_read() -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_lies_behind_the_last_token_of_a_page_is_never_read(dtype: torch.dtype) -> None:
     """Memory that nobody has written may hold anything."""
-    shape = LayerShape(2, 16, 16, torch.float32)
+    shape = LayerShape(2, 16, 16, dtype)
     cache = KVCache([shape], 2, 16, torch.device("cpu"))
     attention = PagedAttention(cache)
-    for pages in (attention.keys[0], attention.values[0]):
-        pages[:] = np.nan
+    for memory in (cache.keys[0], cache.values[0]):
+        memory.fill_(torch.nan)
     slots = torch.arange(21)
     batch = StepBatch(attention, slots, (Span(0, 21, 21, torch.tensor([0, 1])),))
     options = AttentionOptions(0.25, None, None, None)
