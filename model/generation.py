@@ -31,6 +31,7 @@ from model.prompt import Prompt, PromptEncoder
 from model.sampling import SamplingDefaults, check_context, for_choice
 from model.schemas import Sampling
 from model.streams import merged
+from model.token_bytes import token_bytes
 from model.tokenizer import Tokenizer
 from model.tracing import Generation, current
 
@@ -49,15 +50,24 @@ class Job:
     deadline: float
     """On time.monotonic()."""
     tenant: str | None = None
+    call: str | None = None
+    """Jobs that were asked for at once, all or none, have the same."""
     min_tokens: int = 0
     ignore_eos: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class TextLogprob:
-    token: str
+class TokenText:
+    text: str
+    raw: bytes
+    """Also where the token is part of a character only, which the text cannot tell."""
     logprob: float
-    top: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TextLogprob:
+    token: TokenText
+    top: tuple[TokenText, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +215,7 @@ class Generator:
                 deadline=job.deadline,
                 cache_salt=job.sampling.cache_salt,
                 tenant=job.tenant,
+                call=job.call,
             )
         except EngineError as error:
             raise self._refused(error) from None
@@ -282,6 +293,10 @@ class Generator:
         )
 
     def _text_logprob(self, item: TokenLogprob) -> TextLogprob:
-        name = self._loaded.tokenizer.token_text
-        top = tuple((name(token_id), logprob) for token_id, logprob in item.top)
-        return TextLogprob(name(item.token_id), item.logprob, top)
+        top = tuple(self._token_text(token_id, logprob) for token_id, logprob in item.top)
+        return TextLogprob(self._token_text(item.token_id, item.logprob), top)
+
+    def _token_text(self, token_id: int, logprob: float) -> TokenText:
+        tokenizer = self._loaded.tokenizer
+        text = tokenizer.token_text(token_id)
+        return TokenText(text, token_bytes(tokenizer.original, token_id, text), logprob)

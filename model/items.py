@@ -95,9 +95,9 @@ def render(chat_id: str, answer: Answer, *, details: bool) -> dict[str, Any]:
     if answer.logprobs:
         body["logprobs"] = [
             {
-                "token": item.token,
-                "logprob": item.logprob,
-                "top": [{"token": token, "logprob": value} for token, value in item.top],
+                "token": item.token.text,
+                "logprob": item.token.logprob,
+                "top": [{"token": one.text, "logprob": one.logprob} for one in item.top],
             }
             for item in answer.logprobs
         ]

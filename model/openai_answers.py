@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Protocol
 
-from model.generation import Answer, Delta, TextLogprob
+from model.generation import Answer, Delta, TextLogprob, TokenText
 
 
 def usage(answers: Sequence[Answer], choices_per_prompt: int) -> dict[str, Any]:
@@ -73,16 +73,16 @@ class Chat(Form):
             return None
         content = [
             {
-                **_token(item.token, item.logprob),
-                "top_logprobs": [_token(token, logprob) for token, logprob in item.top],
+                **_token(item.token),
+                "top_logprobs": [_token(token) for token in item.top],
             }
             for item in items
         ]
         return {"content": content, "refusal": None}
 
 
-def _token(token: str, logprob: float) -> dict[str, Any]:
-    return {"token": token, "logprob": logprob, "bytes": list(token.encode())}
+def _token(token: TokenText) -> dict[str, Any]:
+    return {"token": token.text, "logprob": token.logprob, "bytes": list(token.raw)}
 
 
 class Text(Form):
@@ -131,10 +131,10 @@ class Text(Form):
         offsets = []
         for item in items:
             offsets.append(self._offsets.get(index, 0))
-            self._offsets[index] = offsets[-1] + len(item.token)
+            self._offsets[index] = offsets[-1] + len(item.token.text)
         return {
-            "tokens": [item.token for item in items],
-            "token_logprobs": [item.logprob for item in items],
-            "top_logprobs": [dict(item.top) for item in items],
+            "tokens": [item.token.text for item in items],
+            "token_logprobs": [item.token.logprob for item in items],
+            "top_logprobs": [{token.text: token.logprob for token in item.top} for item in items],
             "text_offset": offsets,
         }

@@ -4,6 +4,7 @@ Owns the defaults: the model's own generation_config, greedy where it does not s
 HTTP. Read once while loading, immutable afterwards.
 """
 
+import hashlib
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -61,10 +62,13 @@ def check_context(num_tokens: int, sampling: Sampling, limit: int, param: str) -
 
 
 def for_choice(params: SamplingParams, index: int) -> SamplingParams:
-    """Several choices of one request differ, and each is repeatable."""
+    """Several choices of one request differ, and each is repeatable. The seeds of others would be
+    too near if they were counted on from the first: the next request often takes the next one.
+    """
     if params.seed is None or index == 0:
         return params
-    return replace(params, seed=(params.seed + index) % 2**63)
+    digest = hashlib.blake2b(f"{params.seed}:{index}".encode(), digest_size=8).digest()
+    return replace(params, seed=int.from_bytes(digest) % 2**63)
 
 
 def load_defaults(model: str) -> SamplingDefaults:

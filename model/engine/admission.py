@@ -9,7 +9,7 @@ takes to change them.
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from secrets import randbelow
 
@@ -33,6 +33,7 @@ def new_request(
     deadline: float | None = None,
     cache_salt: str | None = None,
     tenant: str | None = None,
+    call: str | None = None,
     now: float,
 ) -> Request:
     """Refuses what this engine could never serve."""
@@ -56,6 +57,7 @@ def new_request(
         deadline=deadline,
         cache_salt=cache_salt,
         tenant=tenant,
+        call=call,
     )
 
 
@@ -73,6 +75,7 @@ class Admission:
         self._lock = threading.Lock()
         self._num_requests = 0
         self._num_tokens = 0
+        self._of_call: Counter[str | None] = Counter()
         self._busy_since = 0.0
         self._released: deque[tuple[float, int]] = deque()
 
@@ -85,20 +88,24 @@ class Admission:
         return self._num_tokens
 
     def admit(self, request: Request) -> None:
-        """Raises Overloaded. An empty queue takes any request, however large."""
+        """Raises Overloaded. A queue that is empty but for what belongs to the same call takes any
+        request, however large: a call that would be refused for its own choices never fits.
+        """
         tokens = request.max_num_tokens
         with self._lock:
             now = self._clock()
             excess = self._num_tokens + tokens - self.max_queued_tokens
             if self._num_requests >= self.max_queued_requests:
                 excess = max(excess, self._num_tokens // self._num_requests)
-            if self._num_requests and excess > 0:
+            own = self._of_call[request.call] if request.call is not None else 0
+            if self._num_requests > own and excess > 0:
                 raise Overloaded(self._retry_after_s(excess, now))
             if not self._num_requests:
                 self._busy_since = now
                 self._released.clear()
             self._num_requests += 1
             self._num_tokens += tokens
+            self._of_call[request.call] += 1
 
     def release(self, request: Request) -> None:
         """Called once for each admitted request, when it leaves the queue."""
@@ -106,6 +113,9 @@ class Admission:
             now = self._clock()
             self._num_requests -= 1
             self._num_tokens -= request.max_num_tokens
+            self._of_call[request.call] -= 1
+            if not self._of_call[request.call]:
+                del self._of_call[request.call]
             self._released.append((now, request.max_num_tokens))
             # Here too: a queue that neither empties nor refuses anybody would grow this for ever.
             self._forget_released(now)

@@ -179,9 +179,11 @@ class AsyncEngine:
         deadline: float | None = None,
         cache_salt: str | None = None,
         tenant: str | None = None,
+        call: str | None = None,
     ) -> RequestStream:
         """`deadline` is on time.monotonic(). Cached prefixes are shared with requests of the same
-        salt only; tenants that wait are served by turns. Raises Overloaded, PromptTooLong,
+        salt only; tenants that wait are served by turns; requests of one `call` do not keep each
+        other out. Raises Overloaded, PromptTooLong,
         InvalidParameter, DuplicateRequestId, Draining or EngineDead, all before any work is done.
         """
         engine = self._accepting()
@@ -196,6 +198,7 @@ class AsyncEngine:
             deadline=deadline,
             cache_salt=cache_salt,
             tenant=tenant,
+            call=call,
             now=now,
         )
         engine.admission.admit(request)

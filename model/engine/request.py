@@ -79,6 +79,8 @@ class Request:
     """Cached prefixes are shared only with requests of the same salt."""
     tenant: str | None = None
     """Whose request it is: tenants that wait are served by turns."""
+    call: str | None = None
+    """What its caller asked for at once, as several choices, has the same here."""
     status: RequestStatus = RequestStatus.WAITING
     output_token_ids: list[int] = field(default_factory=list)
     num_computed_tokens: int = 0

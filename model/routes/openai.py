@@ -115,13 +115,14 @@ async def _complete(
     asked.check_model(host.settings.model_name)
     deadline = deadline_of(request.headers, host.settings.request_timeout_s, asked.timeout_ms)
     tenant = tenant_of(request.headers)
-    sampling = asked.sampling()
+    sampling, call = asked.sampling(), uuid4().hex
     jobs = [
         Job(
             prompt=prompt,
             sampling=sampling,
             deadline=deadline,
             tenant=tenant,
+            call=call,
             min_tokens=asked.min_tokens or 0,
             ignore_eos=bool(asked.ignore_eos),
         )

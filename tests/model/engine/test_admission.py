@@ -16,8 +16,8 @@ from tests.model.engine.fakes import EOS, VOCABULARY, Clock, make_info
 INFO = make_info(num_blocks=5, block_size=4)
 
 
-def request_of(num_tokens: int) -> Request:
-    return Request("a", (1,), SamplingParams(max_tokens=num_tokens - 1), 0, 0.0)
+def request_of(num_tokens: int, call: str | None = None) -> Request:
+    return Request("a", (1,), SamplingParams(max_tokens=num_tokens - 1), 0, 0.0, call=call)
 
 
 def make(prompt: Sequence[int] = (1,), params: SamplingParams | None = None) -> Request:
@@ -87,6 +87,21 @@ def test_a_refused_request_takes_no_room() -> None:
 
 def test_an_empty_queue_takes_a_request_larger_than_its_bound() -> None:
     Admission(max_queued_requests=1, max_queued_tokens=10).admit(request_of(50))
+
+
+def test_what_one_call_asks_for_does_not_keep_itself_out() -> None:
+    admission = Admission(max_queued_requests=2, max_queued_tokens=100)
+    choices = [request_of(60, "n = 8") for _ in range(8)]
+    for choice in choices:
+        admission.admit(choice)
+    for other in (None, "another"):
+        with pytest.raises(Overloaded):
+            admission.admit(request_of(2, other))
+    for choice in choices:
+        admission.release(choice)
+    admission.admit(request_of(60, "another"))
+    with pytest.raises(Overloaded):
+        admission.admit(request_of(60, "n = 8"))
 
 
 def refused(admission: Admission, num_tokens: int) -> float:
