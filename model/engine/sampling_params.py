@@ -45,7 +45,7 @@ class SamplingParams:
         _check(
             "min_tokens",
             0 <= self.min_tokens <= self.max_tokens,
-            "must be between 0 and max_tokens",
+            f"must be between 0 and max_tokens, which is {self.max_tokens} here",
         )
         _check("temperature", 0.0 <= self.temperature <= 2.0, "must be between 0 and 2")
         _check("top_p", 0.0 < self.top_p <= 1.0, "must be greater than 0 and at most 1")

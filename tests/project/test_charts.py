@@ -252,7 +252,9 @@ def test_the_checks_count_with_the_programs_own_numbers() -> None:
     assert numbers_in_helpers("model-host") == {
         "closing": model_server.CLOSING_S,
         "instances": ModelSettings().max_predict_instances,
+        "sequences": ModelSettings().max_num_seqs,
         "spans": model_spans.CLOSE_S,
+        "tokens": ModelSettings().max_num_batched_tokens,
     }
 
 

@@ -219,6 +219,16 @@ seccompProfile:
 {{- if and (not .Values.gpu.enabled) (hasPrefix "cuda" (toString .Values.config.device)) -}}
 {{- fail "config.device is cuda, but gpu.enabled is false: the pod would get no GPU" -}}
 {{- end -}}
+{{- if and .Values.gpu.enabled .Values.config.quantize (ne (toString .Values.config.quantize) "none") -}}
+{{- fail (printf "config.quantize is %s, which is for CPUs, but gpu.enabled is true: unset it, or set gpu.enabled=false (values-cpu.yaml)" (toString .Values.config.quantize)) -}}
+{{- end -}}
+{{- $sequences := .Values.config.maxNumSeqs -}}
+{{- if kindIs "invalid" $sequences }}{{- $sequences = 32 }}{{- end -}}{{/* max_num_seqs of model/config.py */}}
+{{- $tokens := .Values.config.maxNumBatchedTokens -}}
+{{- if kindIs "invalid" $tokens }}{{- $tokens = 512 }}{{- end -}}{{/* max_num_batched_tokens of model/config.py */}}
+{{- if lt (int64 $tokens) (int64 $sequences) -}}
+{{- fail (printf "config.maxNumBatchedTokens is %d, but must be at least config.maxNumSeqs (%d): a step computes a token of each" (int64 $tokens) (int64 $sequences)) -}}
+{{- end -}}
 {{- include "model-host.validateScaling" . -}}
 {{- with .Values.deploymentStrategy.rollingUpdate -}}
 {{- if and (eq (toString .maxSurge) "0") (eq (toString .maxUnavailable) "0") -}}
