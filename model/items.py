@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from model.errors import HostError, InternalError, InvalidRequest, TooBusy
+from model.errors import HostError, InternalError, InvalidRequest, Retryable, TooBusy
 from model.generation import Answer, Generator, Job
 from model.logs import failure
 from model.parsing import validate
@@ -49,6 +49,13 @@ async def answer_all(
 ) -> list[ItemResult]:
     ones = (_answer(generator, item, deadline, tenant) for item in items)
     return list(await asyncio.gather(*ones))
+
+
+def raise_when_nothing_was_done(results: Sequence[ItemResult]) -> None:
+    """Say it where a client's retries look, and send it away for the longest of the times."""
+    retryable = [result.error for result in results if isinstance(result.error, Retryable)]
+    if len(retryable) == len(results):
+        raise max(retryable, key=lambda error: error.retry_after_s)
 
 
 async def _answer(

@@ -11,7 +11,7 @@ import orjson
 
 from model.deadline import deadline_of
 from model.host import Host
-from model.items import ItemResult, answer_all, check_count
+from model.items import ItemResult, answer_all, check_count, raise_when_nothing_was_done
 from model.kserve_sdk import InferOutput, InferRequest, InferResponse, Model
 from model.parsing import validate
 from model.schemas import PredictRequest
@@ -71,7 +71,9 @@ class Predictor(Model):  # type: ignore[misc]  # the SDK has no types
         check_count(items, settings.max_predict_instances, "instances")
         self._host.metrics.predict_batch(len(items))
         deadline = deadline_of(headers, settings.request_timeout_s)
-        return await answer_all(self._host.generator, items, deadline, tenant_of(headers))
+        results = await answer_all(self._host.generator, items, deadline, tenant_of(headers))
+        raise_when_nothing_was_done(results)
+        return results
 
     async def _infer(
         self, payload: Any, request_id: str, headers: Mapping[str, str]

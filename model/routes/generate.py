@@ -1,17 +1,23 @@
 """POST /generate and POST /generate/batch."""
 
 import contextlib
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from typing import Any
 from uuid import uuid4
 
 from fastapi import APIRouter, Request, Response
 
 from model.deadline import deadline_of
-from model.errors import HostError, Retryable
 from model.generation import Delta, Job, whole
 from model.host import Host
-from model.items import answer_all, check_count, details_of, job_of, render
+from model.items import (
+    answer_all,
+    check_count,
+    details_of,
+    job_of,
+    raise_when_nothing_was_done,
+    render,
+)
 from model.parsing import parse
 from model.responses import (
     DONE,
@@ -72,17 +78,10 @@ def create_router(host: Host) -> APIRouter:
             request.receive,
             answer_all(host.generator, queries, deadline, tenant_of(request.headers)),
         )
-        _raise_when_nothing_was_done([result.error for result in results])
+        raise_when_nothing_was_done(results)
         return Json([result.as_json(request_id(request.scope)) for result in results])
 
     return router
-
-
-def _raise_when_nothing_was_done(errors: Sequence[HostError | None]) -> None:
-    """Say it where a client's retries look, and send it away for the longest of the times."""
-    retryable = [error for error in errors if isinstance(error, Retryable)]
-    if len(retryable) == len(errors):
-        raise max(retryable, key=lambda error: error.retry_after_s)
 
 
 def _wants_stream(asked: GenerateRequest, request: Request) -> bool:

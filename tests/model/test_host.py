@@ -149,15 +149,30 @@ async def test_a_full_queue_says_when_to_come_back() -> None:
         assert 'qna_requests_total{outcome="overloaded",route="/generate"} 1.0' in metrics
 
 
-async def test_a_batch_of_which_nothing_was_done_is_refused_as_a_whole() -> None:
+TENSOR = {"name": "user_prompt", "shape": [3], "datatype": "BYTES", "data": ["hello"] * 3}
+BATCHES = [
+    ("/generate/batch", {"queries": [ASK] * 3}),
+    ("/v1/models/fake:predict", {"instances": [ASK] * 3}),
+    ("/v2/models/fake/infer", {"inputs": [TENSOR]}),
+]
+
+
+@pytest.mark.parametrize(("path", "body"), BATCHES)
+async def test_a_batch_of_which_nothing_was_done_is_refused_as_a_whole(
+    path: str, body: dict[str, object]
+) -> None:
     engine = FakeEngine(refusal=Draining())
     refusals = iter([Draining(), Overloaded(7.0), Overloaded(30.0)])
     engine.before_submit = lambda: setattr(engine, "refusal", next(refusals))
     host = host_of(engine)
     async with running(host), client_of(host) as client:
-        answer = await client.post("/generate/batch", json={"queries": [ASK] * 3})
+        answer = await client.post(path, json=body)
         assert answer.status_code == 429
+        assert answer.json()["error"]["code"] == "overloaded"
         assert 24 <= int(answer.headers["retry-after"]) <= 36
+        metrics = (await client.get("/metrics")).text
+        assert 'outcome="overloaded"' in metrics
+        assert 'outcome="ok"' not in metrics
 
 
 async def test_a_batch_with_another_failure_keeps_its_errors_per_item() -> None:
@@ -165,6 +180,9 @@ async def test_a_batch_with_another_failure_keeps_its_errors_per_item() -> None:
     async with running(host), client_of(host) as client:
         answer = await client.post("/generate/batch", json={"queries": [ASK, {}]})
         codes = [item["error"]["code"] for item in answer.json()]
+        assert (answer.status_code, codes) == (200, ["overloaded", "missing_field"])
+        answer = await client.post("/v1/models/fake:predict", json={"instances": [ASK, {}]})
+        codes = [item["error"]["code"] for item in answer.json()["predictions"]]
         assert (answer.status_code, codes) == (200, ["overloaded", "missing_field"])
 
 
