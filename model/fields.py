@@ -6,7 +6,7 @@ route and no door.
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.json_schema import WithJsonSchema
 from pydantic_core import PydanticCustomError
 
@@ -59,6 +59,18 @@ Logprobs = Annotated[int, Field(ge=0, le=20)]
 
 class Strict(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_unknown(cls, data: Any) -> Any:
+        """pydantic makes an error of every unknown field, and only the first error is told: a body
+        of nothing but short names would keep everybody waiting for the rest.
+        """
+        known = cls.model_fields
+        if not isinstance(data, dict) or len(data) <= len(known):
+            return data
+        unknown = next(name for name in data if name not in known)
+        return {name: data[name] for name in (*known, unknown) if name in data}
 
 
 class Loose(BaseModel):

@@ -137,14 +137,15 @@ class ChatCompletionRequest(Completion):
     def _check(self) -> Self:
         if self.top_logprobs is not None and not self.logprobs:
             raise InvalidRequest("top_logprobs needs logprobs", param="top_logprobs")
-        last = len(self.messages) - 1
-        if not self.texts()[last].content.strip():
-            path = f"messages[{last}].content"
-            raise InvalidRequest(f"{path}: must not be empty or white space only", param=path)
         return self
 
     def texts(self) -> list[Message]:
-        return [_message(item, f"messages[{index}]") for index, item in enumerate(self.messages)]
+        """Checked here, so that it is done once."""
+        texts = [_message(item, f"messages[{index}]") for index, item in enumerate(self.messages)]
+        if not texts[-1].content.strip():
+            path = f"messages[{len(texts) - 1}].content"
+            raise InvalidRequest(f"{path}: must not be empty or white space only", param=path)
+        return texts
 
     def sampling(self) -> Sampling:
         return self._sampling(
@@ -213,21 +214,33 @@ class CompletionRequest(Completion):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        self.prompts()
         if self.echo and self.logprobs is not None:
             raise Unsupported(
                 "echo: not supported together with logprobs; prompts have none here", param="echo"
             )
         return self
 
-    def prompts(self) -> list[tuple[str, str | list[int]]]:
-        """Each with the field that it stands in."""
+    def prompts(self, most_choices: int) -> list[tuple[str, str | list[int]]]:
+        """Each with the field that it stands in. Counted before any is looked at: a body holds
+        some hundred thousand.
+        """
         if isinstance(self.prompt, str) or _are_ids(self.prompt):
+            self._check_choices(1, most_choices)
             return [("prompt", _prompt(self.prompt, "prompt"))]
         if not isinstance(self.prompt, list) or not self.prompt:
             raise InvalidRequest("prompt: must be a string or a list, not empty", param="prompt")
+        self._check_choices(len(self.prompt), most_choices)
         named = [(f"prompt[{index}]", item) for index, item in enumerate(self.prompt)]
         return [(name, _prompt(item, name)) for name, item in named]
+
+    def _check_choices(self, prompts: int, most: int) -> None:
+        choices = prompts * self.count
+        if choices > most:
+            raise InvalidRequest(
+                f"prompt: {prompts} prompts with n = {self.count} make {choices} choices;"
+                f" at most {most} can be asked for at once",
+                param="prompt",
+            )
 
     def sampling(self) -> Sampling:
         return self._sampling()
@@ -244,9 +257,7 @@ def _prompt(value: Any, path: str) -> str | list[int]:
         return _text(value, path)
     if not _are_ids(value):
         raise InvalidRequest(f"{path}: must be a string or token ids, not empty", param=path)
-    for index, item in enumerate(value):
-        if type(item) is not int:
-            raise InvalidRequest(
-                f"{path}[{index}]: must be a whole number", param=f"{path}[{index}]"
-            )
+    if {*map(type, value)} != {int}:
+        index = next(index for index, item in enumerate(value) if type(item) is not int)
+        raise InvalidRequest(f"{path}[{index}]: must be a whole number", param=f"{path}[{index}]")
     return list(value)

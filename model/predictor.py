@@ -88,7 +88,8 @@ class Predictor(Model):  # type: ignore[misc]  # the SDK has no types
             for item in payload.inputs
         ]
         body = validate(InferBody, {"inputs": inputs, "parameters": payload.parameters})
-        results = await self._answer(queries(body), headers)
+        most = self._host.settings.max_predict_instances
+        results = await self._answer(queries(body, most), headers)
         columns = {
             "response": [item.answer.text if item.answer else "" for item in results],
             "chat_id": [item.chat_id for item in results],

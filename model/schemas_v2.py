@@ -71,10 +71,15 @@ def _check(tensor: Tensor) -> None:
         )
 
 
-def queries(body: InferBody) -> list[dict[str, Any]]:
-    """One query per row; a system prompt of one row counts for all."""
+def queries(body: InferBody, most: int) -> list[dict[str, Any]]:
+    """One query per row; a system prompt of one row counts for all. Counted before any is made."""
     found = tensors(body)
     rows = len(found["user_prompt"].data)
+    if rows > most:
+        raise InvalidRequest(
+            f"inputs.user_prompt: must have at most {most} texts, not {rows}",
+            param="inputs.user_prompt",
+        )
     columns: dict[str, list[Any]] = {}
     for name, tensor in found.items():
         data = (

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 
 from model import __version__
 from model.deadline import deadline_of
-from model.errors import InvalidRequest, ModelNotFound
+from model.errors import ModelNotFound
 from model.generation import Answer, Delta, Job, whole
 from model.host import Host
 from model.openai_answers import Chat, Form, Text, usage
@@ -54,9 +54,8 @@ def create_router(host: Host) -> APIRouter:
             Prompt(param, text=item, add_special_tokens=asked.add_special_tokens)
             if isinstance(item, str)
             else Prompt(param, token_ids=item)
-            for param, item in asked.prompts()
+            for param, item in asked.prompts(host.settings.max_batch_queries)
         ]
-        _check_choices(len(prompts), asked.count, host.settings.max_batch_queries)
         return await _complete(host, request, asked, prompts, _text_form(host, asked, prompts))
 
     @router.get("/models", summary="The served model", responses=errors(503))
@@ -71,15 +70,6 @@ def create_router(host: Host) -> APIRouter:
         return Json(_model(host))
 
     return router
-
-
-def _check_choices(prompts: int, count: int, limit: int) -> None:
-    if prompts * count > limit:
-        raise InvalidRequest(
-            f"prompt: {prompts} prompts with n = {count} make {prompts * count} choices;"
-            f" at most {limit} can be asked for at once",
-            param="prompt",
-        )
 
 
 def _text_form(host: Host, asked: CompletionRequest, prompts: Sequence[Prompt]) -> Text:

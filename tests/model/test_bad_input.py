@@ -1,13 +1,16 @@
 """Whatever is wrong with a request, on every door: 4xx that names the field, no echo, no 5xx."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
+from model.schemas import GenerateRequest
 from tests.model.hosts import MODEL_NAME, Address
 
 pytestmark = pytest.mark.anyio
@@ -115,6 +118,32 @@ async def test_an_unknown_field_is_named_and_a_strange_one_is_not_repeated(
     strange = {f"<{CANARY}>\n": 1}
     error = error_of(door, await client.post(door, json=body_of(door, **strange)))
     assert error["code"] == "unknown_field"
+
+
+@pytest.mark.parametrize(
+    ("where", "param"),
+    [
+        (lambda fields: fields, "k0"),
+        (lambda fields: {"user_prompt": 7, **fields}, "user_prompt"),
+        (lambda fields: {"messages": [{"role": "user", "content": "a", **fields}]}, "messages"),
+    ],
+)
+def test_of_many_unknown_fields_only_the_first_costs_anything(
+    where: Callable[[dict[str, int]], dict[str, Any]], param: str
+) -> None:
+    with pytest.raises(ValidationError) as caught:
+        GenerateRequest.model_validate(where({f"k{number}": 0 for number in range(10_000)}))
+    first, *others = caught.value.errors()
+    assert first["loc"][0] == param
+    assert len(others) <= 1
+
+
+async def test_rows_are_counted_before_they_are_made(client: httpx.AsyncClient) -> None:
+    body = body_of(INFER, top_p="no number")
+    body["inputs"][0] |= {"shape": [100_000], "data": ["hi"] * 100_000}
+    error = error_of(INFER, await client.post(INFER, json=body))
+    assert error["param"] == "inputs.user_prompt"
+    assert error["message"] == "inputs.user_prompt: must have at most 256 texts, not 100000"
 
 
 @pytest.mark.parametrize("door", DOORS)

@@ -68,6 +68,13 @@ async def test_prompts_times_n_is_what_has_a_limit(client: httpx.AsyncClient) ->
     assert error["message"].startswith("prompt: 9 prompts with n = 8 make 72 choices; at most 64")
 
 
+async def test_prompts_are_counted_before_any_is_looked_at(client: httpx.AsyncClient) -> None:
+    body = {"model": MODEL_NAME, "prompt": [[1]] * 200_000 + [{}]}
+    error = (await client.post(TEXT[0], json=body)).json()["error"]
+    assert error["param"] == "prompt"
+    assert "at most 64 can be asked for" in error["message"]
+
+
 async def test_token_ids_are_a_prompt_and_are_taken_as_they_are(client: httpx.AsyncClient) -> None:
     path, _ = TEXT
     ids = byte_level().encode("hello")
