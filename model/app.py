@@ -22,13 +22,14 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from model import __version__
+from model.body_reader import BodyReader
 from model.config import Settings, load_settings
 from model.engine import AsyncEngine, EngineError
 from model.errors import HostError, InvalidRequest, MethodNotAllowed, NotFound
 from model.gate import Gate
 from model.host import Host
 from model.logs import configure
-from model.middleware import BodyReader, RequestContext
+from model.middleware import RequestContext
 from model.openapi_document import document
 from model.predictor import Predictor
 from model.responses import error_response
@@ -86,12 +87,12 @@ def build_app(host: Host, predictor: Predictor, *, runs_engine: bool = True) -> 
     app.add_exception_handler(HostError, _host_error)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(RequestValidationError, _validation_error)
+    # What is added later lies further out.
+    app.add_middleware(BodyReader, host=host)
     if host.settings.api_key:
         app.add_middleware(
             Gate, keys=host.settings.api_key, trust_batcher=host.settings.trust_batcher
         )
-    app.add_middleware(BodyReader, limit=host.settings.max_body_bytes)
-    # Added last, so outermost.
     app.add_middleware(
         RequestContext,
         metrics=host.metrics,

@@ -13,8 +13,7 @@ from collections.abc import Sequence
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from model.errors import InvalidApiKey, MissingApiKey
-from model.responses import error_response
+from model.errors import HostError, InvalidApiKey, MissingApiKey
 
 OPEN = frozenset({"/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"})
 _PREDICT = re.compile(r"/v1/models/[^/]{1,128}:predict")
@@ -22,8 +21,8 @@ _LOOPBACK = frozenset({"127.0.0.1", "::1"})
 
 
 class Gate:
-    """Inside of the body's reader: the agent loses a refusal that comes before the body was read.
-    `keys` is not empty.
+    """Outside of the body's reader, which tells the refusal once it has read the body away: the
+    agent loses one that comes before, and of who has no key nothing is kept. `keys` is not empty.
     """
 
     def __init__(self, app: ASGIApp, keys: Sequence[str], *, trust_batcher: bool) -> None:
@@ -33,14 +32,14 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not self._is_open(scope):
-            scheme, _, given = Headers(scope=scope).get("authorization", "").partition(" ")
-            if scheme.lower() != "bearer" or not given.strip():
-                await error_response(MissingApiKey(), scope)(scope, receive, send)
-                return
-            if not self._knows(given.strip()):
-                await error_response(InvalidApiKey(), scope)(scope, receive, send)
-                return
+            scope["state"]["refusal"] = self._refusal(scope)
         await self._app(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> HostError | None:
+        scheme, _, given = Headers(scope=scope).get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not given.strip():
+            return MissingApiKey()
+        return None if self._knows(given.strip()) else InvalidApiKey()
 
     def _is_open(self, scope: Scope) -> bool:
         path = scope["path"]

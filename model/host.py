@@ -57,6 +57,7 @@ class Host:
         self._state = State.LOADING
         self._stop = asyncio.Event()
         self._drain: asyncio.Task[None] | None = None
+        self._on_drain: list[Callable[[], None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._generator: Generator | None = None
         self._running = False
@@ -175,7 +176,13 @@ class Host:
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._start_drain)
 
+    def when_draining(self, call: Callable[[], None]) -> None:
+        """On the event loop, as soon as the drain has begun."""
+        self._on_drain.append(call)
+
     def _start_drain(self) -> None:
+        for call in self._on_drain:
+            call()
         if self._drain is None and not self._stop.is_set():
             logger.info("draining", extra={"running": self.engine.stats.num_running})
             self._drain = asyncio.ensure_future(self.engine.stop(self.settings.drain_timeout_s))

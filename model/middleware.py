@@ -1,6 +1,6 @@
-"""What every request passes, as plain ASGI: its id, its log line, its metric, its body.
+"""What every request passes, as plain ASGI: its id, its log line, its metric.
 
-Owns the body limit. Knows no route and no engine. BaseHTTPMiddleware is not used, because it
+Knows no route and no engine. BaseHTTPMiddleware is not used, because it
 hides a client's leaving. Event loop only.
 """
 
@@ -13,7 +13,7 @@ from uuid import uuid4
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from model.errors import BodyTooLarge, HostError, InternalError, RequestTimeout
+from model.errors import InternalError
 from model.logs import failure
 from model.metrics import Metrics
 from model.responses import ClientGone, error_response
@@ -23,10 +23,6 @@ access = logging.getLogger("model.access")
 logger = logging.getLogger(__name__)
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-BODY_TIMEOUT_S = 30.0
-# KServe's agent loses answers that begin before the body is read; beyond this much the connection
-# is closed instead.
-MAX_DISCARD = 16
 CLIENT_GONE_STATUS = 499
 
 
@@ -103,64 +99,3 @@ def _route(scope: Scope) -> str:
 
 def _identity(scope: Scope) -> dict[str, str]:
     return {"request_id": scope["state"]["request_id"], "route": _route(scope)}
-
-
-class BodyReader:
-    """Reads the whole body, or refuses it, before the application sees the request."""
-
-    def __init__(self, app: ASGIApp, limit: int) -> None:
-        self._app = app
-        self._limit = limit
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        try:
-            async with asyncio.timeout(BODY_TIMEOUT_S):
-                body = await self._read(receive)
-        except TimeoutError:
-            error = RequestTimeout(f"the body did not arrive within {BODY_TIMEOUT_S:.0f} seconds")
-            await self._refuse(error, scope, receive, send, close=True)
-            return
-        if isinstance(body, int):
-            large = BodyTooLarge(f"the body is larger than {self._limit} bytes", limit=self._limit)
-            await self._refuse(large, scope, receive, send, close=body > self._limit * MAX_DISCARD)
-            return
-        await self._app(scope, _replay(body, receive), send)
-
-    async def _read(self, receive: Receive) -> bytes | int:
-        """The body, or how much was thrown away of one that is too large."""
-        chunks, size = [], 0
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise ClientGone
-            chunk = message.get("body", b"")
-            size += len(chunk)
-            if size <= self._limit:
-                chunks.append(chunk)
-            else:
-                chunks.clear()
-            if size > self._limit * MAX_DISCARD or not message.get("more_body", False):
-                return size if size > self._limit else b"".join(chunks)
-
-    async def _refuse(
-        self, error: HostError, scope: Scope, receive: Receive, send: Send, *, close: bool
-    ) -> None:
-        if close:
-            error.headers["Connection"] = "close"
-        await error_response(error, scope)(scope, receive, send)
-
-
-def _replay(body: bytes, receive: Receive) -> Receive:
-    given = False
-
-    async def replay() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return replay

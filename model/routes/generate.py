@@ -7,6 +7,7 @@ from uuid import uuid4
 
 from fastapi import APIRouter, Request, Response
 
+from model.body_reader import parsed
 from model.deadline import deadline_of
 from model.generation import Delta, Job, whole
 from model.host import Host
@@ -18,7 +19,6 @@ from model.items import (
     raise_when_nothing_was_done,
     render,
 )
-from model.parsing import parse
 from model.responses import (
     DONE,
     EventStream,
@@ -53,7 +53,7 @@ def create_router(host: Host) -> APIRouter:
     )
     async def generate(request: Request) -> Response:
         host.check()
-        asked = parse(GenerateRequest, request.headers, await request.body())
+        asked = await parsed(GenerateRequest, request)
         deadline = deadline_of(request.headers, host.settings.request_timeout_s)
         job = job_of(asked, deadline, tenant_of(request.headers))
         chat_id = asked.chat_id or str(uuid4())
@@ -71,7 +71,7 @@ def create_router(host: Host) -> APIRouter:
     )
     async def generate_batch(request: Request) -> Response:
         host.check()
-        queries = parse(BatchRequest, request.headers, await request.body()).queries
+        queries = (await parsed(BatchRequest, request)).queries
         check_count(queries, host.settings.max_batch_queries, "queries")
         deadline = deadline_of(request.headers, host.settings.request_timeout_s)
         results = await while_connected(

@@ -9,6 +9,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from model.body_reader import parsed
 from model.errors import ModelNotFound
 from model.host import Host
 from model.kserve_sdk import (
@@ -20,7 +21,6 @@ from model.kserve_sdk import (
     V1Endpoints,
     V2Endpoints,
 )
-from model.parsing import parse
 from model.predictor import Predictor
 from model.responses import Json, request_id, while_connected
 from model.routes.documentation import answers, body, errors
@@ -91,7 +91,7 @@ def _add_v1(router: APIRouter, plane: KServePlane) -> None:
     )
     async def predict(model_name: str, request: Request) -> Response:
         plane.check(model_name)
-        asked = parse(PredictRequest, request.headers, await request.body())
+        asked = await parsed(PredictRequest, request)
         return Json(await plane.infer(model_name, {"instances": asked.instances}, request))
 
 
@@ -139,7 +139,7 @@ def _add_v2(router: APIRouter, plane: KServePlane) -> None:
     )
     async def infer(model_name: str, request: Request) -> Response:
         plane.check(model_name)
-        asked = parse(InferBody, request.headers, await request.body())
+        asked = await parsed(InferBody, request)
         response = await plane.infer(model_name, _infer_request(model_name, asked), request)
         content, _ = plane.dataplane.encode(model_name, response, {}, {})
         return Json(_without_nulls(content))

@@ -10,13 +10,13 @@ from uuid import uuid4
 from fastapi import APIRouter, Request, Response
 
 from model import __version__
+from model.body_reader import parsed
 from model.deadline import deadline_of
 from model.errors import ModelNotFound
 from model.generation import Answer, Delta, Job, whole
 from model.host import Host
 from model.openai_answers import Chat, Form, Text, usage
 from model.openai_schemas import ChatCompletionRequest, Completion, CompletionRequest
-from model.parsing import parse
 from model.prompt import Prompt
 from model.responses import DONE, EventStream, Json, event, timing_headers, while_connected
 from model.routes.documentation import answers, body, errors
@@ -35,7 +35,7 @@ def create_router(host: Host) -> APIRouter:
     )
     async def chat_completions(request: Request) -> Response:
         host.check()
-        asked = parse(ChatCompletionRequest, request.headers, await request.body())
+        asked = await parsed(ChatCompletionRequest, request)
         prompts = [
             Prompt("messages", messages=asked.texts(), add_special_tokens=asked.add_special_tokens)
         ]
@@ -49,7 +49,7 @@ def create_router(host: Host) -> APIRouter:
     )
     async def completions(request: Request) -> Response:
         host.check()
-        asked = parse(CompletionRequest, request.headers, await request.body())
+        asked = await parsed(CompletionRequest, request)
         prompts = [
             Prompt(param, text=item, add_special_tokens=asked.add_special_tokens)
             if isinstance(item, str)
