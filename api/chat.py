@@ -33,7 +33,7 @@ from api.history import (
 from api.idempotency import DETAILS
 from api.keys.salt import cache_salt
 from api.metrics import Metrics
-from api.schemas import AnswerOptions, ChatItem
+from api.schemas import AnswerOptions, ChatItem, RegenerateQuery
 from api.settings import Settings
 from api.trimming import estimated_tokens, fewer, own_tokens, turns_that_fit
 from api.upstream import Catalogue, ModelHost, UpstreamReply, UpstreamStream, Wanted
@@ -173,7 +173,7 @@ class ChatService:
         return turn if isinstance(turn, StoredAnswer) else Conversation(turn, query, call)
 
     async def begin_again(
-        self, chat_id: str, options: AnswerOptions, call: Call, once: Once | None = None
+        self, chat_id: str, options: RegenerateQuery, call: Call, once: Once | None = None
     ) -> Conversation | StoredAnswer:
         """The chat's last question, for another answer."""
         turn = await self._store.begin_again(
@@ -181,6 +181,7 @@ class ChatService:
             chat_id,
             request_id=call.request_id,
             max_past=self._settings.max_history_turns,
+            meant=options.position,
             once=once,
         )
         return turn if isinstance(turn, StoredAnswer) else Conversation(turn, options, call)

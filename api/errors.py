@@ -214,8 +214,8 @@ class ChatMovedOn(ApiError):
     type = "invalid_request_error"
     code = "chat_moved_on"
     default = (
-        "The chat has gone on since the request of this Idempotency-Key, which got no answer; "
-        "send a new key"
+        "The chat has gone on since: its last turn is another one than this request means. With an "
+        "Idempotency-Key, send a new one"
     )
 
 

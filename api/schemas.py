@@ -125,7 +125,7 @@ class AnswerOptions(Strict):
 
     def sampling(self) -> dict[str, Any]:
         """The fields that go to the model host as they are."""
-        question = {"chat_id", "system_prompt", "user_prompt", "model"}
+        question = {"chat_id", "system_prompt", "user_prompt", "position", "model"}
         form = {"details", "timeout_ms", "stream"}
         return self.model_dump(exclude=question | form, exclude_none=True)
 
@@ -155,6 +155,13 @@ class ChatQuery(ChatItem):
 class RegenerateQuery(AnswerOptions):
     """How the chat's last question is to be answered again; `{}` asks for nothing special."""
 
+    position: int | None = Field(
+        None,
+        ge=0,
+        le=2**63 - 1,
+        description="The turn that is meant. 409 chat_moved_on when the chat's last one is another "
+        "by now; absent: the last one, whichever it is.",
+    )
     stream: Stream = None
 
 

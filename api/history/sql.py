@@ -153,9 +153,11 @@ class SqlStore:
         *,
         request_id: str,
         max_past: int,
+        meant: int | None = None,
         once: Once | None = None,
     ) -> StartedTurn | StoredAnswer:
-        return await self._begin(self._new(owner, chat_id, request_id, max_past, once, None))
+        new = self._new(owner, chat_id, request_id, max_past, once, None)
+        return await self._begin(replace(new, meant=meant))
 
     def _new(
         self,

@@ -200,10 +200,12 @@ class ChatStore(Protocol):
         *,
         request_id: str,
         max_past: int,
+        meant: int | None = None,
         once: Once | None = None,
     ) -> StartedTurn | StoredAnswer:
         """The same for the question of the chat's last turn, whatever became of that.
-        ChatNotFound, ChatHasNoTurns.
+        ChatNotFound, ChatHasNoTurns; ChatMovedOn when the turn at the position that was `meant` is
+        not the last one.
         """
 
     async def end_turn(self, turn: StartedTurn, outcome: TurnOutcome) -> None:

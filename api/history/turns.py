@@ -49,6 +49,8 @@ class NewTurn:
     max_past: int
     holder: str
     lease_ms: int
+    meant: int | None = None
+    """Which turn is to be the last one when it is asked again."""
     once: Once | None = None
     key_ms: int = 0
     """How long a key is known."""
@@ -274,7 +276,10 @@ def _earlier(
         if new.question is None:
             raise ChatHasNoTurns
         return None
-    if positions and row.position not in positions:
+    if positions:
+        if row.position not in positions:
+            raise ChatMovedOn
+    elif new.question is None and new.meant not in (None, row.position):
         raise ChatMovedOn
     complete = row.status == TurnStatus.COMPLETE
     return _Earlier(row.position, complete, row.system_prompt, row.user_prompt)

@@ -171,9 +171,44 @@ async def test_a_chat_that_cannot_be_asked_again_is_told_so(kept_api: Api) -> No
     assert (answer.status_code, error_of(answer)["code"]) == (409, "chat_has_no_turns")
 
 
+async def test_another_answer_to_a_turn_that_is_no_longer_the_last_is_refused(
+    kept_api: Api, host: StubHost
+) -> None:
+    await asked(kept_api, host, "a")
+    assert (await again(kept_api, position=0)).status_code == 200
+    assert "position" not in host.generated[-1].body
+    generated = len(host.generated)
+    # Somebody else had it answered again, or asked on.
+    for position in (0, 2):
+        answer = await again(kept_api, position=position)
+        assert (answer.status_code, error_of(answer)["code"]) == (409, "chat_moved_on")
+    await asked(kept_api, host, "b")
+    answer = await again(kept_api, position=1)
+    assert (answer.status_code, error_of(answer)["code"]) == (409, "chat_moved_on")
+    assert len(host.generated) == generated + 1
+    # The refusal holds nothing up.
+    assert (await again(kept_api, position=2)).status_code == 200
+    assert [turn[:2] for turn in await seen(kept_api)] == [(1, "complete"), (3, "complete")]
+
+
+async def test_a_position_with_a_key_is_that_of_the_first_attempt(
+    kept_api: Api, host: StubHost
+) -> None:
+    host.faults = [breaks_after("half")]
+    await kept_api.chat(chat_id="1", user_prompt="a", stream=True)
+    host.faults = [breaks_after("three quarters")]
+    headers = {"Idempotency-Key": "k"}
+    path, body = "/chats/1/regenerate", {"position": 0, "stream": True}
+    await kept_api.client.post(path, json=body, headers=headers)
+    assert await seen(kept_api) == [(1, "interrupted", "three quarters")]
+    assert (await kept_api.client.post(path, json=body, headers=headers)).status_code == 200
+    assert await seen(kept_api) == [(2, "complete", "echo: a")]
+
+
 @pytest.mark.parametrize(
     ("body", "param"),
     [({"user_prompt": "x"}, "user_prompt"), ({"temperature": 9}, "temperature"),
+     ({"position": -1}, "position"),
      ({"stream": 1}, "stream"), ({"replaced": "x"}, "replaced")],
 )  # fmt: skip
 async def test_what_it_does_not_take_is_named(
