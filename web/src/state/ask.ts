@@ -15,6 +15,7 @@ import { spanOf } from "../lib/time";
 
 const MOST_TRIES = 6;
 const LONGEST_WAIT = 900; // seconds; nobody watches a countdown for longer
+const MOVED_ON = "chat_moved_on";
 const BUSY_CHAT = new Set(["chat_busy", "idempotency_key_in_use"]);
 
 interface Asking {
@@ -22,6 +23,11 @@ interface Asking {
   turn: Turn;
   /** Whether the server has the question, so that it is answered again instead of asked; null: ask the server. */
   held: boolean | null;
+  /** The turn that is to be answered again, as the server counts. */
+  position: number | null;
+  /** There is an answer already: it is valid until the new one is whole. */
+  replacing: boolean;
+  problem: unknown;
   /** The same for every try: the server answers one request with one key once, however often it arrives. */
   request: { path: string; body: unknown } | null;
   requestKey: string;
@@ -44,7 +50,8 @@ export async function ask(question: string): Promise<void> {
   const turn = new Turn(question);
   turns.value = [...turns.value, turn];
   remember(id, question);
-  await deliver(id, turn, false);
+  await deliver(id, turn, null);
+  void learn(id);
 }
 
 /** Another answer to the last question, whatever became of the one before. */
@@ -53,15 +60,19 @@ export async function retry(turn: Turn): Promise<void> {
   if (busy.value || turns.value.at(-1) !== turn || id === null) return;
   const wasComplete = turn.status.value === "complete";
   const kept = { answer: turn.answer.value, note: turn.note.value, stats: turn.stats.value };
-  await deliver(id, turn, wasComplete || null);
+  const problem = await deliver(id, turn, wasComplete);
   if (wasComplete && !isComplete(turn)) {
     // Until a new answer is whole, the old one is the valid one.
-    say(`The earlier answer stays. ${turn.note.value}`);
+    const code = problem instanceof ApiError ? problem.code : "";
+    if (code === MOVED_ON) say("This chat has gone on elsewhere. What came since is shown now.");
+    // A chat that is gone is told of when it is looked for.
+    else if (code !== "chat_not_found") say(`The earlier answer stays. ${turn.note.value}`);
     turn.answer.value = kept.answer;
     turn.stats.value = kept.stats;
     turn.note.value = kept.note;
     turn.status.value = "complete";
   }
+  void learn(id);
 }
 
 /** Ask the question differently: a new chat with everything before it, the old one stays as it is. */
@@ -100,16 +111,23 @@ function isComplete(turn: Turn): boolean {
   return turn.status.value === "complete";
 }
 
-async function deliver(id: string, turn: Turn, held: boolean | null): Promise<void> {
+/** Gives what went wrong. Whether there is an answer to replace is null for a question that is asked first. */
+async function deliver(id: string, turn: Turn, replacing: boolean | null): Promise<unknown> {
+  const position = turn.position.value;
   const asking: Asking = {
     chatId: id,
     turn,
-    held,
+    held: replacing === null ? false : replacing && position !== null ? true : null,
+    position,
+    replacing: replacing === true,
+    problem: null,
     request: null,
     requestKey: newId(),
     stop: new AbortController(),
     wake: () => undefined,
   };
+  // Another attempt is stored at another one.
+  turn.position.value = null;
   running.set(id, asking);
   arriving.set(id, turns.value);
   try {
@@ -118,8 +136,9 @@ async function deliver(id: string, turn: Turn, held: boolean | null): Promise<vo
     running.delete(id);
     arriving.delete(id);
     turn.wait.value = null;
-    void learn(id);
+    if (!isComplete(turn)) turn.position.value ??= position;
   }
+  return asking.problem;
 }
 
 async function learn(id: string): Promise<void> {
@@ -140,6 +159,7 @@ async function tryUntilAnswered(asking: Asking): Promise<void> {
       return;
     } catch (problem) {
       if (asking.stop.signal.aborted) return stopped(turn);
+      asking.problem = problem;
       const again = tries < MOST_TRIES ? patience(problem, tries) : null;
       if (hasBegun(turn) || !again) return failed(turn, problem);
       if (!(await countdown(asking, again.seconds, again.why))) return stopped(turn);
@@ -152,9 +172,11 @@ async function once(asking: Asking): Promise<void> {
   const started = performance.now();
   announce("Asking");
   asking.held ??= await isHeldByServer(asking);
+  if (asking.replacing && !asking.held) throw new ApiError(409, MOVED_ON, "The chat has gone on elsewhere");
+  const meant = asking.position === null ? {} : { position: asking.position };
   const question = { chat_id: chatId, system_prompt: systemPrompt.value, user_prompt: turn.question };
   asking.request ??= asking.held
-    ? { path: `${pathOf(chatId)}/regenerate`, body: choices() }
+    ? { path: `${pathOf(chatId)}/regenerate`, body: { ...choices(), ...meant } }
     : { path: "chat", body: { ...question, ...choices() } };
   const { path, body } = asking.request;
   const headers = { "Idempotency-Key": asking.requestKey };
@@ -164,13 +186,16 @@ async function once(asking: Asking): Promise<void> {
   announce("The answer is complete");
 }
 
-async function isHeldByServer({ chatId, turn }: Asking): Promise<boolean> {
+async function isHeldByServer(asking: Asking): Promise<boolean> {
+  const { chatId, turn } = asking;
   // Another chat may be on the screen by now.
   const all = arriving.get(chatId) ?? [];
   const before = all[all.indexOf(turn) - 1]?.position.value ?? -1;
   try {
     const last = (await fetchChat(chatId)).items.at(-1);
-    return last !== undefined && last.position > before && last.user_prompt === turn.question;
+    if (last === undefined || last.position <= before || last.user_prompt !== turn.question) return false;
+    asking.position = last.position;
+    return true;
   } catch (problem) {
     if (problem instanceof ApiError && problem.status === 404) return false;
     throw problem;

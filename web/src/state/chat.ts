@@ -3,9 +3,10 @@
 import { computed, signal } from "@preact/signals";
 import { ApiError, json } from "../lib/api";
 import { newId, sleep } from "../lib/browser";
+import { say } from "../lib/notice";
 import { kept, read, write } from "../lib/storage";
 import type { ChatView, ServerStatus, ServerTurn } from "../lib/types";
-import { pathOf } from "./history";
+import { loadChats, pathOf } from "./history";
 import { ownPrompt, systemPrompt } from "./settings";
 
 export type Status =
@@ -182,27 +183,106 @@ async function follow(id: string, mine: number): Promise<void> {
   while (mine === opening) {
     await sleep(1000);
     try {
-      const loaded = await fetchChat(id);
-      if (mine !== opening) return;
-      if (loaded.items.at(-1)?.status === "pending") continue;
-      show(loaded);
-      return;
+      await refresh(id);
+      if (mine !== opening || turns.value.at(-1)?.status.value !== "pending") return;
     } catch {
       // Away for a moment; the next look may find it.
     }
   }
 }
 
-/** Learn from the server what only it knows: positions, and the chat's title. */
+/** Learn from the server what only it knows: positions, the chat's title, and what was asked in other tabs. */
 export async function refresh(id: string): Promise<void> {
-  const loaded = await fetchChat(id);
-  if (id !== chatId.value) return;
-  view.value = loaded;
-  const open = turns.value;
-  let from = loaded.items.length - 1;
-  for (let index = open.length - 1; index >= 0 && from >= 0; index--) {
-    const turn = open[index]!;
-    while (from >= 0 && loaded.items[from]!.user_prompt !== turn.question) from--;
-    if (from >= 0) turn.position.value = loaded.items[from--]!.position;
+  let loaded: ChatView;
+  const before = stamp();
+  try {
+    loaded = await fetchChat(id);
+  } catch (problem) {
+    if (!(problem instanceof ApiError && problem.status === 404)) throw problem;
+    if (id === chatId.value) gone();
+    return;
   }
+  const last = turns.value.at(-1);
+  // What ended while this was on its way is not in it; its own end brings another look.
+  if (id !== chatId.value || (stamp() !== before && !(last && isLive(last)))) return;
+  // An id can be used again after its chat was deleted: nothing of the old one is known to the model.
+  const remade = view.value !== null && view.value.created_at !== loaded.created_at;
+  if (remade) turns.value = turns.value.filter((turn) => turn.position.value === null || isLive(turn));
+  view.value = loaded;
+  const wasPending = last?.status.value === "pending";
+  turns.value = merged(turns.value, loaded.items);
+  if (arriving.has(id)) arriving.set(id, turns.value);
+  if (remade) say("This chat was deleted elsewhere. What you asked since began a new one.");
+  if (!wasPending && turns.value.at(-1)?.status.value === "pending") void follow(id, opening);
+}
+
+function stamp(): string {
+  const last = turns.value.at(-1);
+  return [last?.id, last?.status.value, last?.position.value].join();
+}
+
+const isLive = (turn: Turn) => ["asking", "streaming", "waiting"].includes(turn.status.value);
+
+function gone(): void {
+  // A question that the server never took is still here to be sent.
+  const left = turns.value.filter(
+    (turn) => isLive(turn) || (turn.position.value === null && turn.status.value !== "complete"),
+  );
+  if (left.length === turns.value.length) return;
+  turns.value = left;
+  view.value = null;
+  if (!turns.value.length) loadState.value = "missing";
+  say("This chat was deleted elsewhere");
+  void loadChats();
+}
+
+/** The server's turns in its order; what is on the screen already stays the same there, figures and all. */
+function merged(here: Turn[], there: ServerTurn[]): Turn[] {
+  const found = new Map<ServerTurn, Turn>();
+  const free = new Set(here);
+  const pair = (item: ServerTurn, turn: Turn | undefined) => {
+    if (!turn) return;
+    found.set(item, turn);
+    free.delete(turn);
+  };
+  const byPosition = new Map(here.map((turn) => [turn.position.value, turn]));
+  for (const item of there) {
+    const turn = byPosition.get(item.position);
+    if (turn?.question === item.user_prompt) pair(item, turn);
+  }
+  for (const item of [...there].reverse()) {
+    // Just asked here, or answered again: it has got another position.
+    if (!found.has(item)) pair(item, [...free].reverse().find((turn) => turn.question === item.user_prompt));
+  }
+  const all = there.flatMap((item) => {
+    const turn = found.get(item);
+    if (turn) return updated(turn, item);
+    // Taken back here, or refused elsewhere: the model is never told of it.
+    return item.status === "failed" && !item.response ? [] : fromServer(item);
+  });
+  for (const turn of free) {
+    // The server never took it, so that it is nowhere else.
+    if (turn.position.value !== null && !isLive(turn)) continue;
+    const before = here.slice(0, here.indexOf(turn)).findLast((one) => all.includes(one));
+    if (isLive(turn)) all.push(turn);
+    else all.splice(before ? all.indexOf(before) + 1 : 0, 0, turn);
+  }
+  return all.length === here.length && all.every((turn, index) => turn === here[index]) ? here : all;
+}
+
+function updated(turn: Turn, item: ServerTurn): Turn {
+  if (isLive(turn)) return turn;
+  turn.position.value = item.position;
+  // The server may not have noticed yet that this tab has stopped.
+  if (item.status === "pending") return turn;
+  const told = item.response ?? "";
+  if (turn.status.value === item.status && (turn.answer.value === told || (told && item.status === "interrupted"))) {
+    turn.answer.value = told;
+    return turn;
+  }
+  const now = fromServer(item);
+  for (const name of ["answer", "status", "note", "stats"] as const) {
+    (turn[name].value as unknown) = now[name].value;
+  }
+  return turn;
 }
