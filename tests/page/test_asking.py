@@ -131,3 +131,32 @@ def test_a_list_of_models_is_shown_only_when_there_is_a_choice(site: Site, opene
     chat.ask("Capital of France?")
     expect(chat.page.get_by_label("Model", exact=True)).to_have_count(0)
     assert "model" not in site.host.generated[-1].body
+
+
+def test_the_end_is_followed_however_fast_it_moves_until_its_reader_goes_up(
+    site: Site, opener: Opener
+) -> None:
+    chat = opener(site.url)
+    chat.ask("Capital of France?")
+    grow = """async () => {
+        const box = document.querySelector("main");
+        for (let step = 0; step < 100; step++) {
+            const more = document.createElement("div");
+            more.style.height = "200px";
+            box.firstElementChild.append(more);
+            await new Promise((done) => setTimeout(done, 3));
+        }
+        for (let frame = 0; frame < 2; frame++)
+            await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+        return box.scrollHeight - box.scrollTop - box.clientHeight;
+    }"""
+    to_end = chat.button("To the end")
+    assert chat.page.evaluate(grow) < 80
+    expect(to_end).to_have_count(0)
+    # A little is enough: who drags slowly would never get away otherwise.
+    chat.page.locator("main").evaluate("box => (box.scrollTop -= 40)")
+    expect(to_end).to_be_visible()
+    assert chat.page.evaluate(grow) > 10_000
+    to_end.click()
+    expect(to_end).to_have_count(0)
+    assert chat.page.evaluate(grow) < 80

@@ -14,10 +14,13 @@ const NEAR = 80; // pixels from the end that still count as reading along
 export function Conversation() {
   const scroller = useRef<HTMLElement>(null);
   const following = useRef(true);
+  const top = useRef(0);
   const [away, setAway] = useState(false);
   const toEnd = () => {
     const box = scroller.current;
-    if (box) box.scrollTop = box.scrollHeight;
+    if (!box) return;
+    box.scrollTop = box.scrollHeight;
+    top.current = box.scrollTop;
   };
   const follow = () => {
     // The reader may have scrolled away since this was asked for.
@@ -43,7 +46,12 @@ export function Conversation() {
   }, []);
   const onScroll = () => {
     const box = scroller.current!;
-    following.current = box.scrollHeight - box.scrollTop - box.clientHeight < NEAR;
+    const left = box.scrollHeight - box.scrollTop - box.clientHeight;
+    // More text may have come since the page itself went to the end: only who goes up wants to stay behind.
+    const up = box.scrollTop < top.current - 1 && left > 1;
+    top.current = box.scrollTop;
+    if (up) following.current = false;
+    else if (left < NEAR) following.current = true;
     setAway(!following.current);
   };
   return (
