@@ -126,3 +126,21 @@ def test_a_key_that_may_not_chat_is_told_so(keyed: Site, opener: Opener) -> None
     give(chat, made.json()["key"])
     chat.send("Capital of France?")
     expect(chat.answer.locator(".note")).to_contain_text("scope")
+
+
+@pytest.mark.parametrize("size", ["desktop"])
+def test_a_key_that_no_header_can_carry_is_refused_at_once(keyed: Site, opener: Opener) -> None:
+    key = new_key(keyed, "quoted")
+    chat = opener(keyed.url)
+    expect(chat.dialog.get_by_label("API key")).to_be_focused()
+    give(chat, f"{key[:9]}\u2013{key[9:]}")
+    expect(chat.dialog.get_by_role("alert")).to_contain_text("not a valid key")
+    # As a mail program writes it.
+    give(chat, f" \u201c{key}\u201d\u200b ")
+    expect(chat.dialog).to_have_count(0)
+    chat.ask("Capital of France?")
+    expect(chat.prose).to_have_text(FRANCE)
+    # A page of before kept such a key.
+    chat.page.evaluate("sessionStorage.setItem('qna.key', JSON.stringify('qna_\u201c'))")
+    chat.page.reload()
+    expect(chat.dialog).to_contain_text("This server asks for a key")

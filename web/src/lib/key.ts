@@ -3,7 +3,17 @@
 import { computed, signal } from "@preact/signals";
 import { local, read, session, write } from "./storage";
 
-export const key = signal(read("key", "", session()) || read("key", "", local()));
+// What else is in it a header cannot carry, or no server gives.
+const USABLE = /^[\x21-\x7e]+$/;
+// A mail or a chat program puts them around what is copied out of it.
+const WRAPPING = /^[\s\p{Pi}\p{Pf}\p{Cf}"'`„‚]+|[\s\p{Pi}\p{Pf}\p{Cf}"'`„‚]+$/gu;
+
+export function cleanKey(value: string): string {
+  return value.replace(WRAPPING, "");
+}
+
+const stored = read("key", "", session()) || read("key", "", local());
+export const key = signal(USABLE.test(stored) ? stored : "");
 export const hasKey = computed(() => key.value !== "");
 
 /** What the key dialog is open for: null is closed, a text is why the last key was refused. */
@@ -17,11 +27,15 @@ export function askForKey(refusal: string): Promise<boolean> {
 }
 
 export function giveKey(value: string, remember: boolean): void {
-  const clean = value.trim();
+  const clean = cleanKey(value);
+  if (!USABLE.test(clean)) {
+    keyWanted.value = "This is not a valid key: a key has no spaces and only letters, digits and signs of plain ASCII.";
+    return;
+  }
   write("key", clean, session());
   write("key", remember ? clean : "", local());
   key.value = clean;
-  settle(clean !== "");
+  settle(true);
 }
 
 export function forgetKey(): void {

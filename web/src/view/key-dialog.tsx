@@ -1,7 +1,7 @@
 // Asks for the API key when the server wants one.
 
 import { useState } from "preact/hooks";
-import { dismissKey, giveKey, keyWanted } from "../lib/key";
+import { cleanKey, dismissKey, giveKey, keyWanted } from "../lib/key";
 import { Dialog } from "./parts";
 
 export function KeyDialog() {
@@ -26,6 +26,7 @@ export function KeyDialog() {
           <span>API key</span>
           <input
             type="password"
+            autofocus
             autocomplete="off"
             spellcheck={false}
             required
@@ -42,7 +43,7 @@ export function KeyDialog() {
           <button type="button" class="plain" onClick={dismissKey}>
             Not now
           </button>
-          <button type="submit" class="filled" disabled={!value.trim()}>
+          <button type="submit" class="filled" disabled={!cleanKey(value)}>
             Use this key
           </button>
         </div>
