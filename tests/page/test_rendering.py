@@ -118,3 +118,51 @@ def test_a_reader_who_scrolled_up_is_left_there(site: Site, opener: Opener) -> N
     assert chat.page.locator("main").evaluate("box => box.scrollTop") < 100
     chat.button("To the end").click()
     expect(chat.prose.get_by_text("Paragraph 79.")).to_be_in_viewport()
+
+
+MIXED = """Use this:
+
+\u05d4\u05e0\u05d4 \u05d4\u05e7\u05d5\u05d3 `a - b (1)`:
+
+```python
+print("\u05e9\u05dc\u05d5\u05dd", 1)
+```
+
+- \u05e8\u05d0\u05e9\u05d5\u05df
+- second
+
+`x` \u05e9\u05d5\u05d5\u05d4 3
+
+| \u05e2\u05d9\u05e8 | City |
+|---|---|
+| \u05d9\u05e8\u05d5\u05e9\u05dc\u05d9\u05dd | Rome |
+
+> \u05e6\u05d9\u05d8\u05d5\u05d8
+"""
+
+
+def test_each_block_has_its_own_direction_and_code_is_left_to_right(
+    site: Site, opener: Opener, shot: Shot
+) -> None:
+    chat = opener(site.url)
+    site.host.faults = [answers(MIXED), answers(MIXED.removeprefix("Use this:"))]
+    for _ in range(2):
+        chat.ask("Both ways")
+        direction = "nodes => nodes.map(node => getComputedStyle(node).direction)"
+        found = {
+            name: chat.prose.locator(name).evaluate_all(direction)
+            for name in ("p", "code", "pre", ".code-head", "ul", "li", "td", "blockquote")
+        }
+        assert found.pop("p")[-3:] == ["rtl", "rtl", "rtl"]
+        assert found == {
+            "code": ["ltr"] * 3,
+            "pre": ["ltr"],
+            ".code-head": ["ltr"],
+            "ul": ["rtl"],
+            "li": ["rtl", "ltr"],
+            "td": ["rtl", "ltr"],
+            "blockquote": ["rtl"],
+        }
+        assert chat.has_no_sideways_scroll()
+    chat.page.locator("main").evaluate("box => box.scrollTop = 0")
+    shot(chat, "directions")

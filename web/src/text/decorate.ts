@@ -8,6 +8,21 @@ type Maths = typeof import("./math");
 let highlighter: Highlight | null = null;
 let typesetter: Maths | null = null;
 
+const BLOCKS = "p, h1, h2, h3, h4, h5, h6, ul, ol, li, blockquote, table, th, td, dl, dt, dd, details, summary";
+const LETTER = /\p{L}/u;
+const RIGHT_TO_LEFT = /[\p{Script=Hebrew}\p{Script=Arabic}\p{Script=Syriac}\p{Script=Thaana}\p{Script=Nko}\p{Script=Adlam}]/u;
+
+/** As dir="auto" has it, but that code does not count, and that blocks around others have one too. */
+function direct(block: HTMLElement): void {
+  const texts = document.createTreeWalker(block, NodeFilter.SHOW_TEXT);
+  for (let node = texts.nextNode(); node; node = texts.nextNode()) {
+    const letter = node.parentElement?.closest("code, pre, kbd, samp") ? null : LETTER.exec(node.nodeValue ?? "");
+    if (!letter) continue;
+    block.dir = RIGHT_TO_LEFT.test(letter[0]) ? "rtl" : "ltr";
+    return;
+  }
+}
+
 export function decorate(fragment: DocumentFragment): void {
   for (const table of fragment.querySelectorAll("table")) {
     const frame = element("div", "table");
@@ -18,6 +33,7 @@ export function decorate(fragment: DocumentFragment): void {
     table.replaceWith(frame);
     frame.append(table);
   }
+  for (const block of fragment.querySelectorAll<HTMLElement>(BLOCKS)) direct(block);
   for (const code of fragment.querySelectorAll<HTMLElement>("pre > code")) frameCode(code);
   const formulas = [...fragment.querySelectorAll<HTMLElement>("code.tex")];
   if (formulas.length) void typeset(formulas);
