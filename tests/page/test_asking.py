@@ -160,3 +160,39 @@ def test_the_end_is_followed_however_fast_it_moves_until_its_reader_goes_up(
     to_end.click()
     expect(to_end).to_have_count(0)
     assert chat.page.evaluate(grow) < 80
+
+
+@pytest.mark.parametrize("size", ["desktop"])
+def test_what_is_not_kept_is_not_said_to_be(site: Site, opener: Opener) -> None:
+    chat = opener(site.url)
+    site.host.faults = [never_ends("")]
+    chat.send("A long one")
+    site.settle(lambda: site.host.running == 1)
+    chat.button("Stop").click()
+    expect(chat.answer.locator(".note")).to_contain_text("You stopped this question.")
+    site.settle(lambda: site.host.running == 0)
+    chat.reload()
+    note = chat.answer.locator(".note > span")
+    expect(note).to_have_text("This answer was interrupted before anything arrived.")
+    chat.ask("Capital of France?")
+    site.host.faults = [never_ends("Half of")]
+    chat.button("Another answer").click()
+    expect(chat.prose).to_have_text("Half of")
+    chat.button("Stop").click()
+    toast = chat.page.locator(".toast")
+    expect(toast).to_have_text("The earlier answer stays. You stopped the new one.")
+    expect(chat.prose).to_have_text("The capital of France is Paris.")
+
+
+@pytest.mark.parametrize("size", ["desktop"])
+@pytest.mark.parametrize("nothing", ["", " \n"])
+def test_an_empty_answer_is_said_to_be_one(site: Site, opener: Opener, nothing: str) -> None:
+    chat = opener(site.url)
+    site.host.faults = [answers(nothing)]
+    chat.ask("Capital of France?")
+    expect(chat.answer.locator(".note")).to_have_text("The model gave an empty answer.")
+    chat.reload()
+    expect(chat.answer.locator(".note")).to_have_text("The model gave an empty answer.")
+    chat.button("Another answer").click()
+    expect(chat.prose).to_have_text("The capital of France is Paris.")
+    expect(chat.answer.locator(".note")).to_have_count(0)

@@ -1,5 +1,6 @@
 """The list of chats: its pages, and what it does when it cannot be had."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from api.history import SqlStore
 from api.history.search import PAGE_TURNS
 from tests.api.stores import fill
 from tests.page.conftest import Opener
-from tests.page.sites import cable, stub_site
+from tests.page.sites import Site, cable, in_two_parts, never_ends, stub_site
 
 MANY = 35
 
@@ -66,3 +67,32 @@ def test_a_search_goes_on_where_the_server_stopped(opener: Opener, tmp_path: Pat
         expect(chat.chats).to_have_text(["q0"])
         search.fill(f"q{PAGE_TURNS * 2}")
         expect(chat.sidebar.get_by_text("No chat holds these words.")).to_be_visible()
+
+
+@pytest.mark.parametrize("size", ["desktop"])
+def test_a_new_chat_is_listed_while_its_first_answer_arrives(site: Site, opener: Opener) -> None:
+    chat = opener(site.url)
+    rest = asyncio.Event()
+    site.host.faults = [in_two_parts("one", "two", rest)]
+    chat.send("A question that is new here")
+    expect(chat.chats.first).to_have_text("A question that is new here")
+    expect(chat.answer).to_have_attribute("aria-busy", "true")
+    site.say(rest)
+    chat.finished()
+
+
+def test_a_chat_can_be_deleted_while_it_is_answered(site: Site, opener: Opener) -> None:
+    chat = opener(site.url)
+    chat.ask("A question to delete")
+    address = chat.page.url
+    site.host.faults = [never_ends("It goes on")]
+    chat.send("And a long one")
+    expect(chat.prose).to_have_text("It goes on")
+    chat.option("A question to delete", "Delete")
+    chat.dialog.get_by_role("button", name="Delete").click()
+    expect(chat.page.locator(".toast")).to_have_text("Chat deleted")
+    expect(chat.answers).to_have_count(0)
+    expect(chat.chats.filter(has_text="A question to delete")).to_have_count(0)
+    site.settle(lambda: site.host.running == 0)
+    chat.page.goto(address)
+    expect(chat.page.get_by_text("There is no such chat")).to_be_visible()

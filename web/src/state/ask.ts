@@ -5,9 +5,9 @@
 import { ApiError, call, json, Lost } from "../lib/api";
 import { newId, sleep } from "../lib/browser";
 import {
-  addressOf, adopt, arriving, busy, chatId, draft, fetchChat, refresh, remember, Turn, turns, typed,
+  addressOf, adopt, arriving, busy, chatId, draft, fetchChat, KEPT, refresh, remember, Turn, turns, typed,
 } from "./chat";
-import { loadChats, pathOf } from "./history";
+import { chats, loadChats, pathOf, remove } from "./history";
 import { choices, loadModels, models, systemPrompt } from "./settings";
 import { readAnswer } from "./stream";
 import { announce, say } from "../lib/notice";
@@ -28,6 +28,8 @@ interface Asking {
   /** There is an answer already: it is valid until the new one is whole. */
   replacing: boolean;
   problem: unknown;
+  /** Its chat is being deleted: there is nothing to learn of it any more. */
+  erased: boolean;
   /** The same for every try: the server answers one request with one key once, however often it arrives. */
   request: { path: string; body: unknown } | null;
   requestKey: string;
@@ -50,8 +52,8 @@ export async function ask(question: string): Promise<void> {
   const turn = new Turn(question);
   turns.value = [...turns.value, turn];
   remember(id, question);
-  await deliver(id, turn, null);
-  void learn(id);
+  const { erased } = await deliver(id, turn, null);
+  if (!erased) void learn(id);
 }
 
 /** Another answer to the last question, whatever became of the one before. */
@@ -60,7 +62,8 @@ export async function retry(turn: Turn): Promise<void> {
   if (busy.value || turns.value.at(-1) !== turn || id === null) return;
   const wasComplete = turn.status.value === "complete";
   const kept = { answer: turn.answer.value, note: turn.note.value, stats: turn.stats.value };
-  const problem = await deliver(id, turn, wasComplete);
+  const { problem, erased } = await deliver(id, turn, wasComplete);
+  if (erased) return;
   if (wasComplete && !isComplete(turn)) {
     // Until a new answer is whole, the old one is the valid one.
     const code = problem instanceof ApiError ? problem.code : "";
@@ -94,6 +97,27 @@ export function stop(): void {
   current()?.stop.abort();
 }
 
+const LONGEST_END = 5; // seconds until the server has noticed that nobody waits for an answer any more
+
+/** Delete a chat, also one that is being answered for this tab. */
+export async function erase(id: string): Promise<void> {
+  const asking = running.get(id);
+  if (asking) {
+    asking.erased = true;
+    asking.stop.abort();
+  }
+  for (let waited = 0; ; waited += 0.25) {
+    try {
+      await remove(id);
+      return remember(id, null);
+    } catch (problem) {
+      const ending = asking && problem instanceof ApiError && problem.code === "chat_busy";
+      if (!ending || waited >= LONGEST_END) throw problem;
+      await sleep(250);
+    }
+  }
+}
+
 export function sendNow(): void {
   current()?.wake(true);
 }
@@ -111,8 +135,8 @@ function isComplete(turn: Turn): boolean {
   return turn.status.value === "complete";
 }
 
-/** Gives what went wrong. Whether there is an answer to replace is null for a question that is asked first. */
-async function deliver(id: string, turn: Turn, replacing: boolean | null): Promise<unknown> {
+/** Whether there is an answer to replace is null for a question that is asked first. */
+async function deliver(id: string, turn: Turn, replacing: boolean | null): Promise<Asking> {
   const position = turn.position.value;
   const asking: Asking = {
     chatId: id,
@@ -121,6 +145,7 @@ async function deliver(id: string, turn: Turn, replacing: boolean | null): Promi
     position,
     replacing: replacing === true,
     problem: null,
+    erased: false,
     request: null,
     requestKey: newId(),
     stop: new AbortController(),
@@ -138,7 +163,7 @@ async function deliver(id: string, turn: Turn, replacing: boolean | null): Promi
     turn.wait.value = null;
     if (!isComplete(turn)) turn.position.value ??= position;
   }
-  return asking.problem;
+  return asking;
 }
 
 async function learn(id: string): Promise<void> {
@@ -158,11 +183,11 @@ async function tryUntilAnswered(asking: Asking): Promise<void> {
       await once(asking);
       return;
     } catch (problem) {
-      if (asking.stop.signal.aborted) return stopped(turn);
+      if (asking.stop.signal.aborted) return stopped(asking);
       asking.problem = problem;
       const again = tries < MOST_TRIES ? patience(problem, tries) : null;
-      if (hasBegun(turn) || !again) return failed(turn, problem);
-      if (!(await countdown(asking, again.seconds, again.why))) return stopped(turn);
+      if (hasBegun(turn) || !again) return failed(asking, problem);
+      if (!(await countdown(asking, again.seconds, again.why))) return stopped(asking);
     }
   }
 }
@@ -182,6 +207,7 @@ async function once(asking: Asking): Promise<void> {
   const headers = { "Idempotency-Key": asking.requestKey };
   const response = await call(path, { method: "POST", body, headers, signal: stop.signal });
   remember(chatId, null);
+  if (chats.value.every((chat) => chat.chat_id !== chatId)) void loadChats();
   await readAnswer(turn, response, started);
   announce("The answer is complete");
 }
@@ -240,20 +266,24 @@ function hasBegun(turn: Turn): boolean {
   return turn.status.value === "streaming";
 }
 
-function stopped(turn: Turn): void {
+function stopped({ turn, replacing }: Asking): void {
+  const arrived = hasBegun(turn) && turn.answer.value !== "";
   turn.status.value = "interrupted";
-  turn.note.value = turn.answer.value ? "You stopped this answer. What had arrived is kept." : "You stopped this question.";
+  turn.note.value = arrived ? `You stopped this answer. ${KEPT}` : "You stopped this question.";
+  if (replacing) turn.note.value = "You stopped the new one.";
   announce("Stopped");
 }
 
-function failed(turn: Turn, problem: unknown): void {
+function failed({ turn, replacing }: Asking, problem: unknown): void {
+  // Of an attempt that was to replace an answer nothing is kept.
+  const ending = replacing ? "" : ` ${KEPT}`;
   const arrived = hasBegun(turn) && turn.answer.value !== "";
   const said = problem instanceof ApiError ? problem.message.replace(/\.$/, "") : "";
   turn.status.value = arrived ? "interrupted" : "failed";
   if (arrived) {
     turn.note.value = said
-      ? `The answer broke off before its end (${said}). What had arrived is kept.`
-      : "The connection was lost while the answer arrived. What had arrived is kept.";
+      ? `The answer broke off before its end (${said}).${ending}`
+      : `The connection was lost while the answer arrived.${ending}`;
   } else {
     const later = problem instanceof ApiError && problem.retryAfter ? ` Try again in ${spanOf(problem.retryAfter)}.` : "";
     turn.note.value = said ? `${said}.${later}` : "The server cannot be reached. Your question is kept.";

@@ -50,6 +50,8 @@ export const busy = computed(() => {
 /** An answer on its way to this tab, which can be stopped; one for another tab cannot. */
 export const stoppable = computed(() => busy.value && turns.value.at(-1)?.status.value !== "pending");
 
+export const KEPT = "What had arrived is kept.";
+
 /** Text that was typed and not sent, by chat. */
 const drafts = kept<Record<string, string>>("drafts", {});
 const NEW = "new";
@@ -167,13 +169,18 @@ function fromServer(item: ServerTurn): Turn {
   turn.position.value = item.position;
   turn.answer.value = item.response ?? "";
   turn.status.value = item.status === "replaced" ? "complete" : item.status;
-  turn.note.value = noteFor(item.status, item.finish_reason, item.error_code);
+  turn.note.value = noteFor(item.status, turn.answer.value, item.finish_reason, item.error_code);
   turn.stats.value = item.usage ? { tokens: item.usage.completion_tokens } : {};
   return turn;
 }
 
-export function noteFor(status: ServerStatus, reason: string | null | undefined, code: string | null): string {
-  if (status === "interrupted") return "This answer was interrupted. What had arrived is kept.";
+export function noteFor(
+  status: ServerStatus,
+  answer: string,
+  reason: string | null | undefined,
+  code: string | null,
+): string {
+  if (status === "interrupted") return `This answer was interrupted${answer ? `. ${KEPT}` : " before anything arrived."}`;
   if (status === "failed") return `This question was not answered${code ? ` (${code.replaceAll("_", " ")})` : ""}.`;
   return reason === "length" ? "The answer ends here because it reached the longest length allowed." : "";
 }

@@ -33,7 +33,7 @@ export async function readAnswer(turn: Turn, response: Response, started: number
   turn.stats.value = clock.final(final);
   const reason = final.finish_reason;
   const whole = reason === undefined || reason === "stop" || reason === "length";
-  turn.note.value = noteFor(whole ? "complete" : "interrupted", reason, null);
+  turn.note.value = noteFor(whole ? "complete" : "interrupted", final.response, reason, null);
   turn.status.value = whole ? "complete" : "interrupted";
 }
 

@@ -29,6 +29,7 @@ export function Answer({ turn, last }: { turn: Turn; last: boolean }) {
           <b class="offscreen">{status === "pending" ? "Being answered elsewhere" : "Thinking"}</b>
         </p>
       )}
+      {status === "complete" && !text.trim() && <p class="note">The model gave an empty answer.</p>}
       {status === "waiting" && <Waiting turn={turn} />}
       {turn.note.value && (
         <p class={`note ${broken ? "broken" : ""}`}>

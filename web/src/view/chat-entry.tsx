@@ -3,8 +3,9 @@
 import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { ApiError } from "../lib/api";
 import type { ChatSummary } from "../lib/types";
+import { erase as eraseChat } from "../state/ask";
 import { addressOf } from "../state/chat";
-import { exportChat, remove, rename, titleOf } from "../state/history";
+import { exportChat, rename, titleOf } from "../state/history";
 import { say } from "../lib/notice";
 import { narrow, sidebarOpen } from "../state/ui";
 import { newChat } from "./app";
@@ -34,7 +35,7 @@ export function ChatEntry({ chat, current }: { chat: ChatSummary; current: boole
   const erase = () => {
     setMode("shown");
     void attempt(async () => {
-      await remove(chat.chat_id);
+      await eraseChat(chat.chat_id);
       if (current) newChat();
       say("Chat deleted");
     }, "Not deleted");
