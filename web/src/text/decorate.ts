@@ -34,6 +34,10 @@ export function decorate(fragment: DocumentFragment): void {
     frame.append(table);
   }
   for (const block of fragment.querySelectorAll<HTMLElement>(BLOCKS)) direct(block);
+  for (const item of fragment.querySelectorAll("li")) {
+    // The box is its bullet.
+    if (/^\s*[☐☑] /.test(item.textContent ?? "")) item.classList.add("task");
+  }
   for (const code of fragment.querySelectorAll<HTMLElement>("pre > code")) frameCode(code);
   const formulas = [...fragment.querySelectorAll<HTMLElement>("code.tex")];
   if (formulas.length) void typeset(formulas);

@@ -114,7 +114,12 @@ function Figures({ stats }: { stats: Stats }) {
     stats.tokens !== undefined && `${stats.tokens} ${stats.tokens === 1 ? "token" : "tokens"}`,
     stats.dropped !== undefined && `${stats.dropped} earlier ${stats.dropped === 1 ? "turn" : "turns"} left out`,
   ].filter(Boolean);
-  return parts.length ? <p class="figures">{parts.join(" · ")}</p> : null;
+  if (!parts.length) return null;
+  return (
+    <p class="figures">
+      {parts.map((part, index) => [<span>{index < parts.length - 1 ? `${part} ·` : part}</span>, " "])}
+    </p>
+  );
 }
 
 function seconds(value: number): string {
