@@ -11,6 +11,7 @@ from typing import Any
 
 import jinja2
 
+from model.chat_template import sought
 from model.errors import InvalidRequest, context_length_exceeded
 from model.schemas import Message
 from model.tokenizer import Tokenizer
@@ -41,6 +42,10 @@ class PromptEncoder:
         self._vocab_size = vocab_size
         self._has_template = bool(getattr(tokenizer.original, "chat_template", None))
         self._takes_system = self._has_template and self._keeps_system()
+        # A template that drops earlier reasoning has to find where it ends. The words of an
+        # assistant are the model's, which says such tokens as text; only those that the template
+        # looks for are left, and never a special one. Users and systems have no such words.
+        self._left = {"assistant": tokenizer.spoken(self._sought())}
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -56,15 +61,15 @@ class PromptEncoder:
             return self._tokenizer.encode_text(prompt.text, begin=begin)
         messages = list(prompt.messages or ())
         mark = self._tokenizer.new_mark()
-        guarded = [
-            {"role": item.role, "content": self._tokenizer.guard(item.content, mark)}
-            for item in messages
-        ]
+        guarded = [{"role": item.role, "content": self._guarded(item, mark)} for item in messages]
         rendered = self._render(guarded, prompt.param)
         asked = prompt.add_special_tokens
         # A template writes the beginning of the sequence itself; the plain form does not.
         begin = asked if asked is not None else not self._has_template
         return self._tokenizer.encode_template(rendered, mark, begin=begin)
+
+    def _guarded(self, message: Message, mark: str) -> str:
+        return self._tokenizer.guard(message.content, mark, self._left.get(message.role, ()))
 
     def _cap(self, prompt: Prompt) -> None:
         texts = (
@@ -102,6 +107,11 @@ class PromptEncoder:
             messages, tokenize=False, add_generation_prompt=True
         )
         return text
+
+    def _sought(self) -> set[str]:
+        if not self._has_template:
+            return set()
+        return sought(self._tokenizer.original.get_chat_template())
 
     def _keeps_system(self) -> bool:
         """Templates without a system role refuse it, or leave it out without a word."""

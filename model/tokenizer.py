@@ -4,7 +4,8 @@ A tokenizer's added tokens (`<|im_end|>`, `</s>`, `<think>`, …) are recognised
 spelling stands. So the one that encodes here is a copy in which each of them is spelled by a
 secret alias: the chat template's own tokens are rewritten to aliases, the caller's are not, and
 the whole is encoded in one go, with the same merges as the original would make. Added tokens of
-white space alone carry no meaning and stay as they are.
+white space alone carry no meaning and stay as they are; so do, where `guard` is told, those that
+a model says as text (`spoken`).
 
 Knows no roles and no chat template (`prompt.py`). Encoding is called from worker threads: it
 releases the GIL and changes nothing. Decoding is called on the event loop.
@@ -13,7 +14,7 @@ releases the GIL and changes nothing. Decoding is called on the event loop.
 import math
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -42,6 +43,14 @@ class Tokenizer:
         literals = sorted((text for text in self._aliases if len(text) > 1), key=len, reverse=True)
         # (?!) matches nowhere.
         self._literals = re.compile("|".join(map(re.escape, literals)) or "(?!)")
+        special = {token.content for token in control.values() if token.special}
+        self._spoken = [
+            text
+            for text in literals
+            if text not in special.union(original.all_special_tokens)
+            # Or one of these could stand at another's place.
+            and not any(text in other for other in literals if other != text)
+        ]
         self._backend, self._true_ids = _aliased(backend, added, self._aliases)
         self._longest = _longest(backend)
         self._prefix = self._beginning()
@@ -75,12 +84,22 @@ class Tokenizer:
             pass  # an added token that is a number itself
         return mark
 
-    def guard(self, text: str, mark: str) -> str:
-        """Put `mark` into every control token's spelling, and around the text.
+    def spoken(self, texts: Collection[str]) -> tuple[str, ...]:
+        """The added tokens within `texts` that are no special ones: answers are read with them in
+        their text, such as `</think>`."""
+        return tuple(token for token in self._spoken if any(token in text for text in texts))
+
+    def guard(self, text: str, mark: str, left: Sequence[str] = ()) -> str:
+        """Put `mark` into every control token's spelling but those `left`, and around the text.
 
         The border marks keep two texts, or a text and the template, from spelling one together.
-        White space stays outside them: a template that trims finds it where it looks.
+        White space stays outside them: a template that trims finds it where it looks. What stands
+        between two that are left is a text of its own: a template may take them out.
         """
+        if left:
+            pieces = re.split(f"({'|'.join(map(re.escape, left))})", text)
+            pieces[::2] = [self.guard(piece, mark) for piece in pieces[::2]]
+            return "".join(pieces)
         core = text.strip()
         if not core:
             return text
