@@ -7,11 +7,12 @@ in worker threads, after the size has been capped; nothing here touches the even
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import jinja2
 
 from model.chat_template import sought
+from model.engine import ModelLoadError
+from model.engine.errors import first_line
 from model.errors import InvalidRequest, context_length_exceeded
 from model.schemas import Message
 from model.tokenizer import Tokenizer
@@ -19,6 +20,8 @@ from model.tokenizer import Tokenizer
 # For models without a chat template: turns with the speaker's name before each.
 PLAIN_NAMES = {"system": "", "user": "User: ", "assistant": "Assistant: "}
 PLAIN_STOPS = ("\nUser:",)
+PROBE_SYSTEM = {"role": "system", "content": "0123456789system"}
+PROBE_USER = {"role": "user", "content": "0123456789user"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,8 @@ class PromptEncoder:
         self._vocab_size = vocab_size
         self._has_template = bool(getattr(tokenizer.original, "chat_template", None))
         self._takes_system = self._has_template and self._keeps_system()
+        if self._has_template:
+            self._check_template()
         # A template that drops earlier reasoning has to find where it ends. The words of an
         # assistant are the model's, which says such tokens as text; only those that the template
         # looks for are left, and never a special one. Users and systems have no such words.
@@ -115,14 +120,21 @@ class PromptEncoder:
 
     def _keeps_system(self) -> bool:
         """Templates without a system role refuse it, or leave it out without a word."""
-        probe: list[dict[str, Any]] = [
-            {"role": "system", "content": "0123456789system"},
-            {"role": "user", "content": "0123456789user"},
-        ]
         try:
-            return "0123456789system" in self._template(probe)
-        except (jinja2.TemplateError, TypeError, KeyError, IndexError, ValueError):
+            return PROBE_SYSTEM["content"] in self._template([PROBE_SYSTEM, PROBE_USER])
+        except Exception:  # noqa: BLE001 - a template raises anything
             return False
+
+    def _check_template(self) -> None:
+        """One that renders no chat at all would have every caller blamed for it."""
+        try:
+            self._template([PROBE_USER])
+        except Exception as error:
+            if not self._takes_system:
+                raise ModelLoadError(
+                    f"the chat template of the model's tokenizer renders no question:"
+                    f" {first_line(error)}"
+                ) from error
 
 
 def _merge_system(messages: list[dict[str, str]]) -> list[dict[str, str]]:

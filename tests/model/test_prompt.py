@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import AddedToken
 
+from model.engine import ModelLoadError
 from model.errors import HostError, InvalidRequest
 from model.prompt import Prompt, PromptEncoder
 from model.schemas import Message
@@ -216,6 +217,31 @@ def test_roles_that_the_template_refuses_are_the_callers_fault() -> None:
         encoder(byte_level(template=ALTERNATES)).encode(chat(("user", "a"), ("user", "secret")))
     assert caught.value.status == 400
     assert "secret" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("template", "why"),
+    [
+        ("{% for m in messages %}{{ m.content }}{% endif %}", "unknown tag 'endif'"),
+        ("{{ messages[0].content }}{{ documents[0].title }}", "None has no element 0"),
+        ("{{ messages[0].content.no_such() }}", "no attribute 'no_such'"),
+        ("{{ 1 // 0 }}", "division"),
+        ({"tool_use": CHAT_TEMPLATE}, "no default"),
+    ],
+)
+def test_a_template_that_renders_no_question_is_refused_at_load(template: Any, why: str) -> None:
+    with pytest.raises(ModelLoadError) as caught:
+        encoder(byte_level(template=template))
+    assert "the chat template of the model's tokenizer renders no question: " in str(caught.value)
+    assert why in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_template_that_wants_a_system_text_is_not_refused() -> None:
+    wants = "{% if messages[0].role != 'system' %}{{ raise_exception('no') }}{% endif %}"
+    original = byte_level(template=wants + CHAT_TEMPLATE)
+    turns = (("system", "be kind"), ("user", "hello"))
+    assert encoder(original).encode(chat(*turns)) == reference(original, *turns)
 
 
 def test_a_model_without_a_template_gets_named_turns_and_a_stop() -> None:
