@@ -43,6 +43,7 @@ class PromptEncoder:
         self._tokenizer = tokenizer
         self._max_model_len = max_model_len
         self._vocab_size = vocab_size
+        self._check_vocabulary()
         self._has_template = bool(getattr(tokenizer.original, "chat_template", None))
         self._takes_system = self._has_template and self._keeps_system()
         if self._has_template:
@@ -51,6 +52,7 @@ class PromptEncoder:
         # assistant are the model's, which says such tokens as text; only those that the template
         # looks for are left, and never a special one. Users and systems have no such words.
         self._left = {"assistant": tokenizer.spoken(self._sought())}
+        self._check_frame()
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -61,9 +63,20 @@ class PromptEncoder:
         if prompt.token_ids is not None:
             return self._checked(prompt.token_ids, prompt.param)
         self._cap(prompt)
-        if prompt.text is not None:
-            begin = prompt.add_special_tokens is not False
-            return self._tokenizer.encode_text(prompt.text, begin=begin)
+        token_ids = self._encode_text(prompt) if prompt.messages is None else self._chat(prompt)
+        if (token_id := max(token_ids, default=0)) >= self._vocab_size:
+            raise InvalidRequest(
+                f"{prompt.param}: the token {self._tokenizer.token_text(token_id)!r} is in it,"
+                " which this model's tokenizer knows and its weights do not",
+                param=prompt.param,
+            )
+        return token_ids
+
+    def _encode_text(self, prompt: Prompt) -> list[int]:
+        begin = prompt.add_special_tokens is not False
+        return self._tokenizer.encode_text(prompt.text or "", begin=begin)
+
+    def _chat(self, prompt: Prompt) -> list[int]:
         messages = list(prompt.messages or ())
         mark = self._tokenizer.new_mark()
         guarded = [{"role": item.role, "content": self._guarded(item, mark)} for item in messages]
@@ -135,6 +148,25 @@ class PromptEncoder:
                     f"the chat template of the model's tokenizer renders no question:"
                     f" {first_line(error)}"
                 ) from error
+
+    def _check_vocabulary(self) -> None:
+        """Added tokens beyond the weights are common, and mostly never used; a word is not."""
+        if self._tokenizer.last_plain_id >= self._vocab_size:
+            raise ModelLoadError(
+                f"the model's tokenizer has token ids up to {self._tokenizer.last_plain_id},"
+                f" but its weights only up to {self._vocab_size - 1}; they do not belong together"
+            )
+
+    def _check_frame(self) -> None:
+        """What every prompt begins with, or is written into, must be known to the weights."""
+        probes = [PROBE_SYSTEM, PROBE_USER] if self._takes_system else [PROBE_USER]
+        chat = Prompt("messages", messages=[Message.model_validate(probe) for probe in probes])
+        token_id = max([*self._encode_text(Prompt("prompt", text="a")), *self._chat(chat)])
+        if token_id >= self._vocab_size:
+            raise ModelLoadError(
+                f"every prompt has the token {self._tokenizer.token_text(token_id)!r} ({token_id})"
+                f" of the model's tokenizer, but its weights end at {self._vocab_size - 1}"
+            )
 
 
 def _merge_system(messages: list[dict[str, str]]) -> list[dict[str, str]]:

@@ -53,6 +53,9 @@ class Tokenizer:
         ]
         self._backend, self._true_ids = _aliased(backend, added, self._aliases)
         self._longest = _longest(backend)
+        words = backend.get_vocab(with_added_tokens=False).values()
+        self.last_plain_id = max({*words} - {*added}, default=-1)
+        """Any id up to it may stand in a text; which added tokens do is for template and caller."""
         self._prefix = self._beginning()
         self._anchor = self.encode_text("a", begin=False)
         self.token_text = lru_cache(maxsize=16_384)(self._token_text)

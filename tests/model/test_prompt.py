@@ -1,12 +1,13 @@
 """Prompts: what the model sees is the chat template with the caller's text as text."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import AddedToken
+from tokenizers import AddedToken, processors
 
 from model.engine import ModelLoadError
 from model.errors import HostError, InvalidRequest
@@ -235,6 +236,46 @@ def test_a_template_that_renders_no_question_is_refused_at_load(template: Any, w
     assert "the chat template of the model's tokenizer renders no question: " in str(caught.value)
     assert why in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_tokenizer_with_more_words_than_the_weights_is_refused_at_load() -> None:
+    last = ORIGINAL.convert_tokens_to_ids("<think>") - 1
+    sized = partial(PromptEncoder, Tokenizer(ORIGINAL), 10_000)
+    assert sized(last + 1).encode(chat(("user", "hello")))
+    with pytest.raises(ModelLoadError) as caught:
+        sized(last)
+    assert str(caught.value) == (
+        f"the model's tokenizer has token ids up to {last}, but its weights only up to {last - 1};"
+        " they do not belong together"
+    )
+
+
+@pytest.mark.parametrize("beginning", [True, False])
+def test_a_token_of_every_prompt_that_the_weights_lack_is_refused_at_load(beginning: bool) -> None:
+    original = byte_level(template="<think>" + CHAT_TEMPLATE)
+    if beginning:
+        original = byte_level(template=None)
+        token = ("<think>", original.convert_tokens_to_ids("<think>"))
+        original.backend_tokenizer.post_processor = processors.TemplateProcessing(
+            single="<think> $A", special_tokens=[token]
+        )
+    with pytest.raises(ModelLoadError, match="every prompt has the token '<think>' "):
+        PromptEncoder(Tokenizer(original), 10_000, original.convert_tokens_to_ids("<think>"))
+
+
+def test_an_added_token_that_the_weights_lack_is_told_to_who_writes_it() -> None:
+    original = byte_level()
+    original.add_tokens([AddedToken("    ", special=False, normalized=False)])
+    small = PromptEncoder(Tokenizer(original), 10_000, len(original) - 1)
+    assert small.encode(chat(("user", "hello"))) == reference(original, ("user", "hello"))
+    for prompt in (chat(("user", "a    b")), Prompt("prompt", text="a    b")):
+        with pytest.raises(InvalidRequest) as caught:
+            small.encode(prompt)
+        assert caught.value.param == prompt.param
+        assert caught.value.message == (
+            f"{prompt.param}: the token '    ' is in it, which this model's tokenizer knows and its"
+            " weights do not"
+        )
 
 
 def test_a_template_that_wants_a_system_text_is_not_refused() -> None:
