@@ -121,6 +121,9 @@ class LoadedModel:
     tokenizer: Tokenizer
     encoder: PromptEncoder
     defaults: SamplingDefaults
+    end_token_ids: tuple[int, ...] = ()
+    """The tokenizer's, besides those of the model's config that the engine has read: that may have
+    none, or another than its chats end with."""
     pool: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(ENCODING_THREADS, thread_name_prefix="encode")
     )
@@ -205,6 +208,7 @@ class Generator:
             engine.info.max_model_len,
             min_tokens=job.min_tokens,
             ignore_eos=job.ignore_eos,
+            stop_token_ids=() if job.ignore_eos else self._loaded.end_token_ids,
         )
         try:
             # A key of our own: a caller's request id may stand twice.

@@ -24,4 +24,5 @@ async def load_model(settings: Settings, engine: AsyncEngine) -> LoadedModel:
         asyncio.to_thread(load_defaults, settings.model),
     )
     encoder = PromptEncoder(tokenizer, engine.info.max_model_len, engine.info.vocab_size)
-    return LoadedModel(engine, tokenizer, encoder, defaults)
+    ends = tuple(i for i in tokenizer.end_token_ids if i < engine.info.vocab_size)
+    return LoadedModel(engine, tokenizer, encoder, defaults, ends)

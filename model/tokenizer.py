@@ -64,6 +64,11 @@ class Tokenizer:
     def original(self) -> Any:
         return self._original
 
+    @property
+    def end_token_ids(self) -> tuple[int, ...]:
+        end = self._original.eos_token_id
+        return () if end is None else (end,)
+
     # --- encoding ---------------------------------------------------------------------------
 
     def at_least(self, characters: int) -> int:
