@@ -243,3 +243,12 @@ def context_length_exceeded(
         limit=limit,
         count=num_tokens + max_tokens,
     )
+
+
+def prompt_too_long(fewest: int, limit: int, param: str) -> ContextLengthExceeded:
+    """Before any work: how many tokens they are nobody has counted, so there is no `count`."""
+    return ContextLengthExceeded(
+        f"the prompt has at least {fewest} tokens; the model's context holds {limit}",
+        param=param,
+        limit=limit,
+    )

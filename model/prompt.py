@@ -13,7 +13,7 @@ import jinja2
 from model.chat_template import sought
 from model.engine import ModelLoadError
 from model.engine.errors import first_line
-from model.errors import InvalidRequest, context_length_exceeded
+from model.errors import InvalidRequest, prompt_too_long
 from model.schemas import Message
 from model.tokenizer import Tokenizer
 
@@ -97,7 +97,7 @@ class PromptEncoder:
         )
         fewest = self._tokenizer.at_least(sum(map(len, texts)))
         if fewest > self._max_model_len:
-            raise context_length_exceeded(fewest, 1, self._max_model_len, prompt.param)
+            raise prompt_too_long(fewest, self._max_model_len, prompt.param)
 
     def _checked(self, token_ids: Sequence[int], param: str) -> list[int]:
         for position, token_id in enumerate(token_ids):

@@ -317,6 +317,11 @@ def test_a_text_that_cannot_fit_is_refused_before_it_is_encoded() -> None:
     with pytest.raises(HostError) as caught:
         encoder(ORIGINAL, limit=8).encode(chat(("user", "x" * 100_000)))
     assert caught.value.code == "context_length_exceeded"
+    fewest = Tokenizer(ORIGINAL).at_least(100_000)
+    assert caught.value.message == (
+        f"the prompt has at least {fewest} tokens; the model's context holds 8"
+    )
+    assert "count" not in caught.value.extra
 
 
 def test_token_ids_outside_the_vocabulary_are_refused() -> None:
