@@ -5,17 +5,21 @@ HTTP. Read once while loading, immutable afterwards.
 """
 
 import hashlib
+import math
+import reprlib
 from dataclasses import dataclass, replace
 from typing import Any
 
 from transformers import GenerationConfig
 
-from model.engine import InvalidParameter, SamplingParams
+from model.engine import InvalidParameter, ModelLoadError, SamplingParams
+from model.engine.errors import first_line
 from model.engine.sampling_params import MIN_REPETITION_PENALTY
 from model.errors import context_length_exceeded, from_engine
 from model.schemas import Sampling
 
 DEFAULT_MAX_TOKENS = 512
+FILE = "generation_config.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,25 +76,43 @@ def for_choice(params: SamplingParams, index: int) -> SamplingParams:
 
 
 def load_defaults(model: str) -> SamplingDefaults:
+    """The file is optional; one that is there and wrong is not passed over."""
     try:
         config = GenerationConfig.from_pretrained(model)
-    except (OSError, ValueError):
-        return SamplingDefaults()  # the file is optional
+    except OSError:
+        return SamplingDefaults()
+    except ValueError as error:
+        raise ModelLoadError(f"{model}: {FILE} cannot be used: {first_line(error)}") from error
     return defaults_of(config)
 
 
 def defaults_of(config: Any) -> SamplingDefaults:
-    penalty = _within(config.repetition_penalty, 1.0, MIN_REPETITION_PENALTY, 2.0)
-    if not config.do_sample:
+    penalty = _number(config, "repetition_penalty", 1.0, MIN_REPETITION_PENALTY, 2.0)
+    samples = config.do_sample
+    if samples is not None and not isinstance(samples, bool):
+        raise _wrong("do_sample", "true or false", samples)
+    if not samples:
         return SamplingDefaults(repetition_penalty=penalty)
+    top_k = _number(config, "top_k", 0.0, 0.0, 2.0**31 - 1)
+    if not top_k.is_integer():
+        raise _wrong("top_k", "a whole number", config.top_k)
     return SamplingDefaults(
-        temperature=_within(config.temperature, 1.0, 0.0, 2.0),
-        top_p=_within(config.top_p, 1.0, 1e-3, 1.0),
-        top_k=max(int(config.top_k or 0), 0),
-        min_p=_within(config.min_p, 0.0, 0.0, 1.0),
+        temperature=_number(config, "temperature", 1.0, 0.0, 2.0),
+        top_p=_number(config, "top_p", 1.0, 1e-3, 1.0),
+        top_k=int(top_k),
+        min_p=_number(config, "min_p", 0.0, 0.0, 1.0),
         repetition_penalty=penalty,
     )
 
 
-def _within(value: float | None, default: float, low: float, high: float) -> float:
-    return default if value is None else min(max(float(value), low), high)
+def _number(config: Any, name: str, default: float, low: float, high: float) -> float:
+    value = getattr(config, name)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+        raise _wrong(name, "a number", value)
+    return float(min(max(value, low), high))
+
+
+def _wrong(name: str, kind: str, value: object) -> ModelLoadError:
+    return ModelLoadError(f"{FILE}: {name} must be {kind}, not {reprlib.repr(value)}")

@@ -7,6 +7,7 @@ Engine thread, once.
 
 import json
 import logging
+import reprlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from math import prod
@@ -31,6 +32,7 @@ logger = logging.getLogger(__name__)
 SERVED_LAYER_TYPES = {"full_attention", "sliding_attention"}
 STORED = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
 """What safetensors calls the types that weights are loaded as."""
+GENERATION_CONFIG = "generation_config.json"
 UNSAFE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")
 
 
@@ -84,13 +86,22 @@ def load_model(
 
 def eos_token_ids(model: PreTrainedModel, vocabulary: int) -> tuple[int, ...]:
     """Those that the model can say: the sampler bans them by their place among the logits."""
+    stored = getattr(model.config.get_text_config(), "eos_token_id", None)
     generation = getattr(model, "generation_config", None)
     ids = getattr(generation, "eos_token_id", None)
     if ids is None:
-        ids = getattr(model.config.get_text_config(), "eos_token_id", None)
+        ids = stored
     if ids is None:
         return ()
-    named = (ids,) if isinstance(ids, int) else tuple(dict.fromkeys(ids))
+    named = tuple(ids) if isinstance(ids, list | tuple) else (ids,)
+    if not all(type(i) is int for i in named):
+        # Without a file of its own the generation config is made of the model's.
+        file = "config.json" if ids == stored else GENERATION_CONFIG
+        raise ModelLoadError(
+            f"{model.name_or_path}: {file}: eos_token_id must be a token id or a list of them,"
+            f" not {reprlib.repr(ids)}"
+        )
+    named = tuple(dict.fromkeys(named))
     if beyond := [i for i in named if not 0 <= i < vocabulary]:
         logger.warning("end tokens %s are outside the vocabulary of %d", beyond, vocabulary)
     return tuple(i for i in named if i not in beyond)
@@ -99,12 +110,26 @@ def eos_token_ids(model: PreTrainedModel, vocabulary: int) -> tuple[int, ...]:
 def _check_folder(path: Path) -> None:
     if not (path / "config.json").is_file():
         raise ModelLoadError(f"{path}: the folder has no config.json")
+    _check_generation_config(path / GENERATION_CONFIG)
     if any(path.glob("*.safetensors")):
         return
     unsafe = sorted(f.name for f in path.iterdir() if f.suffix in UNSAFE_SUFFIXES)
     if unsafe:
         raise ModelLoadError(f"{path}: the weights are in {unsafe[0]}; only safetensors is read")
     raise ModelLoadError(f"{path}: the folder has no .safetensors file")
+
+
+def _check_generation_config(file: Path) -> None:
+    """Optional, so that transformers passes over one that it cannot read, and what it says is
+    lost: how an answer ends, and with what values the model is meant to be sampled."""
+    if not file.exists():
+        return
+    try:
+        is_object = isinstance(json.loads(file.read_bytes()), dict)
+    except (OSError, ValueError) as error:
+        raise ModelLoadError(f"{file}: cannot be read: {first_line(error)}") from error
+    if not is_object:
+        raise ModelLoadError(f"{file}: must be a JSON object")
 
 
 def _check_room(config: EngineConfig, dtype: torch.dtype) -> None:

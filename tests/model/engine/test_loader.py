@@ -97,6 +97,32 @@ def test_end_tokens_outside_the_vocabulary_are_left_out_with_a_warning(
     assert f"[{VOCABULARY}, -1] are outside" in caplog.text
 
 
+@pytest.mark.parametrize("ids", ["2", [2, "3"], 2.5, True])
+def test_an_end_token_that_is_no_token_id_is_refused(llama: Path, tmp_path: Path, ids: Any) -> None:
+    folder = copy(llama, tmp_path)
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": ids}))
+    assert refusal(folder, ModelLoadError) == (
+        f"{folder}: generation_config.json: eos_token_id must be a token id or a list of them,"
+        f" not {ids!r}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"not json", "cannot be read: "),
+        (b"\xff", "cannot be read: "),
+        (b"[]", "must be a JSON obj"),
+    ],
+)
+def test_a_generation_config_that_is_no_json_is_refused(
+    llama: Path, tmp_path: Path, text: bytes, said: str
+) -> None:
+    folder = copy(llama, tmp_path)
+    (folder / "generation_config.json").write_bytes(text)
+    assert f"{folder / 'generation_config.json'}: {said}" in refusal(folder, ModelLoadError)
+
+
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     assert "no such folder" in refusal(tmp_path / "nowhere", ModelLoadError)
 
