@@ -139,12 +139,15 @@ class ChatCompletionRequest(Completion):
             raise InvalidRequest("top_logprobs needs logprobs", param="top_logprobs")
         return self
 
-    def texts(self) -> list[Message]:
-        """Checked here, so that it is done once."""
+    def take_texts(self) -> list[Message]:
+        """Checked here, so that it is done once. What they were made from is let go: a body of a
+        megabyte in parts is ten as objects, which would lie there until the answer ends.
+        """
         texts = [_message(item, f"messages[{index}]") for index, item in enumerate(self.messages)]
         if not texts[-1].content.strip():
             path = f"messages[{len(texts) - 1}].content"
             raise InvalidRequest(f"{path}: must not be empty or white space only", param=path)
+        self.messages.clear()
         return texts
 
     def sampling(self) -> Sampling:

@@ -36,9 +36,8 @@ def create_router(host: Host) -> APIRouter:
     async def chat_completions(request: Request) -> Response:
         host.check()
         asked = await parsed(ChatCompletionRequest, request)
-        prompts = [
-            Prompt("messages", messages=asked.texts(), add_special_tokens=asked.add_special_tokens)
-        ]
+        texts = asked.take_texts()
+        prompts = [Prompt("messages", messages=texts, add_special_tokens=asked.add_special_tokens)]
         return await _complete(host, request, asked, prompts, Chat())
 
     @router.post(

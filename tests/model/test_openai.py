@@ -8,6 +8,8 @@ import pytest
 
 from model.engine import FinishReason
 from model.host import Host
+from model.openai_schemas import ChatCompletionRequest
+from model.parsing import validate
 from tests.model.fakes import FakeEngine, load_scripted, output
 from tests.model.hosts import (
     MODEL_NAME,
@@ -109,6 +111,14 @@ async def test_a_token_id_that_is_none_is_named(
     error = answer.json()["error"]
     assert answer.status_code == 400
     assert error["param"] == param
+
+
+def test_what_a_chats_texts_were_made_from_is_let_go() -> None:
+    parts = [{"type": "text", "text": "a"}] * 3
+    body = {"model": "m", "messages": [{"role": "user", "content": parts}]}
+    asked = validate(ChatCompletionRequest, body)
+    assert [item.content for item in asked.take_texts()] == ["aaa"]
+    assert asked.messages == []
 
 
 async def test_a_stream_ends_with_the_usage_that_was_asked_for(client: httpx.AsyncClient) -> None:
