@@ -233,13 +233,17 @@ def draining() -> ServerDraining:
 
 
 def context_length_exceeded(
-    num_tokens: int, max_tokens: int, limit: int, prompt_param: str | None = None
+    num_tokens: int,
+    max_tokens: int,
+    limit: int,
+    prompt_param: str | None = None,
+    answer_param: str = "max_tokens",
 ) -> ContextLengthExceeded:
     alone = num_tokens >= limit
     return ContextLengthExceeded(
         f"the prompt has {num_tokens} tokens and {max_tokens} new tokens are wanted,"
         f" {num_tokens + max_tokens} together; the model's context holds {limit}",
-        param=prompt_param if alone else "max_tokens",
+        param=prompt_param if alone else answer_param,
         limit=limit,
         count=num_tokens + max_tokens,
     )

@@ -54,6 +54,8 @@ class Job:
     """Jobs that were asked for at once, all or none, have the same."""
     min_tokens: int = 0
     ignore_eos: bool = False
+    max_tokens_param: str = "max_tokens"
+    """What its caller calls the number of new tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +191,8 @@ class Generator:
             raise
         finally:
             self._num_encoding -= 1
-        check_context(len(token_ids), job.sampling, limit, job.prompt.param)
+        names = job.prompt.param, job.max_tokens_param
+        check_context(len(token_ids), job.sampling, limit, *names)
         return token_ids
 
     def _check_room(self) -> None:

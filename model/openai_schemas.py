@@ -150,6 +150,10 @@ class ChatCompletionRequest(Completion):
         self.messages.clear()
         return texts
 
+    @property
+    def max_tokens_param(self) -> str:
+        return "max_completion_tokens" if self.max_completion_tokens else "max_tokens"
+
     def sampling(self) -> Sampling:
         return self._sampling(
             max_tokens=self.max_completion_tokens or self.max_tokens,
@@ -244,6 +248,10 @@ class CompletionRequest(Completion):
                 f" at most {most} can be asked for at once",
                 param="prompt",
             )
+
+    @property
+    def max_tokens_param(self) -> str:
+        return "max_tokens"
 
     def sampling(self) -> Sampling:
         return self._sampling()

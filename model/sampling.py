@@ -58,11 +58,13 @@ class SamplingDefaults:
             raise from_engine(error) from None
 
 
-def check_context(num_tokens: int, sampling: Sampling, limit: int, param: str) -> None:
-    """One new token at least must fit behind the prompt."""
+def check_context(
+    num_tokens: int, sampling: Sampling, limit: int, prompt_param: str, answer_param: str
+) -> None:
+    """One new token at least must fit behind the prompt. The params are the caller's names."""
     max_tokens = sampling.max_tokens or 1
     if num_tokens + max_tokens > limit:
-        raise context_length_exceeded(num_tokens, max_tokens, limit, param)
+        raise context_length_exceeded(num_tokens, max_tokens, limit, prompt_param, answer_param)
 
 
 def for_choice(params: SamplingParams, index: int) -> SamplingParams:

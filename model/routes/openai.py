@@ -114,6 +114,7 @@ async def _complete(
             call=call,
             min_tokens=asked.min_tokens or 0,
             ignore_eos=bool(asked.ignore_eos),
+            max_tokens_param=asked.max_tokens_param,
         )
         for prompt in prompts
     ]

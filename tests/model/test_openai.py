@@ -140,3 +140,13 @@ async def test_a_stream_ends_with_the_usage_that_was_asked_for(client: httpx.Asy
     assert done == "[DONE]"
     assert last["choices"] == []
     assert last["usage"]["completion_tokens"] == 5
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+async def test_too_many_new_tokens_are_named_as_the_caller_names_them(
+    client: httpx.AsyncClient, name: str
+) -> None:
+    body = {"model": MODEL_NAME, "messages": MESSAGES, name: 1_000_000}
+    answer = await client.post("/openai/v1/chat/completions", json=body)
+    error = answer.json()["error"]
+    assert (error["code"], error["param"]) == ("context_length_exceeded", name)
