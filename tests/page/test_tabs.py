@@ -125,3 +125,21 @@ def test_another_answer_of_a_chat_that_was_deleted_elsewhere(site: Site, opener:
     chat.button("Another answer").click()
     toast(chat, "This chat was deleted elsewhere")
     expect(chat.answers).to_have_count(0)
+
+
+def test_a_question_asked_differently_is_not_taken_for_a_chat_made_anew(
+    site: Site, opener: Opener
+) -> None:
+    chat = opener(site.url)
+    chat.ask("Capital of France?")
+    chat.ask("Capital of Japan?")
+    expect(chat.button("Edit question")).to_have_count(2)
+    chat.questions.last.hover()
+    chat.button("Edit question").last.click()
+    chat.page.locator(".editor textarea").fill("Hello?")
+    chat.button("Ask").click()
+    expect(chat.questions).to_have_text(["Capital of France?", "Hello?"])
+    chat.finished()
+    expect(chat.page.get_by_role("link", name="Branched from an earlier chat")).to_be_visible()
+    expect(chat.questions).to_have_text(["Capital of France?", "Hello?"])
+    expect(chat.page.locator(".toast")).to_have_count(0)

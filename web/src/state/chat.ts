@@ -213,7 +213,7 @@ export async function refresh(id: string): Promise<void> {
   // What ended while this was on its way is not in it; its own end brings another look.
   if (id !== chatId.value || (stamp() !== before && !(last && isLive(last)))) return;
   // An id can be used again after its chat was deleted: nothing of the old one is known to the model.
-  const remade = view.value !== null && view.value.created_at !== loaded.created_at;
+  const remade = view.value?.chat_id === loaded.chat_id && view.value.created_at !== loaded.created_at;
   if (remade) turns.value = turns.value.filter((turn) => turn.position.value === null || isLive(turn));
   view.value = loaded;
   const wasPending = last?.status.value === "pending";
