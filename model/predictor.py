@@ -64,6 +64,8 @@ class Predictor(Model):  # type: ignore[misc]  # the SDK has no types
         if isinstance(payload, InferRequest):
             return await self._infer(payload, request_id, headers)
         results = await self._answer(validate(PredictRequest, payload).instances, headers)
+        # Even where nothing was done: of a refusal of the whole, KServe's batcher would hand every
+        # caller the words alone, with status 200 and without the time to come back.
         return {"predictions": [result.as_json(request_id) for result in results]}
 
     async def _answer(self, items: list[Any], headers: Mapping[str, str]) -> list[ItemResult]:
@@ -71,9 +73,7 @@ class Predictor(Model):  # type: ignore[misc]  # the SDK has no types
         check_count(items, settings.max_predict_instances, "instances")
         self._host.metrics.predict_batch(len(items))
         deadline = deadline_of(headers, settings.request_timeout_s)
-        results = await answer_all(self._host.generator, items, deadline, tenant_of(headers))
-        raise_when_nothing_was_done(results)
-        return results
+        return await answer_all(self._host.generator, items, deadline, tenant_of(headers))
 
     async def _infer(
         self, payload: Any, request_id: str, headers: Mapping[str, str]
@@ -90,6 +90,7 @@ class Predictor(Model):  # type: ignore[misc]  # the SDK has no types
         body = validate(InferBody, {"inputs": inputs, "parameters": payload.parameters})
         most = self._host.settings.max_predict_instances
         results = await self._answer(queries(body, most), headers)
+        raise_when_nothing_was_done(results)
         columns = {
             "response": [item.answer.text if item.answer else "" for item in results],
             "chat_id": [item.chat_id for item in results],

@@ -152,7 +152,6 @@ async def test_a_full_queue_says_when_to_come_back() -> None:
 TENSOR = {"name": "user_prompt", "shape": [3], "datatype": "BYTES", "data": ["hello"] * 3}
 BATCHES = [
     ("/generate/batch", {"queries": [ASK] * 3}),
-    ("/v1/models/fake:predict", {"instances": [ASK] * 3}),
     ("/v2/models/fake/infer", {"inputs": [TENSOR]}),
 ]
 
