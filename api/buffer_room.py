@@ -97,7 +97,7 @@ class BufferRoom:
             self._metrics.rejected.labels("buffers").inc()
             raise Overloaded(
                 f"There is no room for {hold.size} bytes more at this moment",
-                retry_after_s=self._wait_s(hold.size),
+                retry_after_s=self._wait_s(),
             ) from None
 
     def _let_in(self) -> None:
@@ -127,10 +127,11 @@ class BufferRoom:
 
         return leave
 
-    def _wait_s(self, size: int) -> float:
+    def _wait_s(self) -> float:
+        """Until all who wait, and the one that gives up is still among them, would have room."""
         rate = self._rate.per_second(time.monotonic())
-        before = sum(other.size for other in self._line)
-        return min(_MOST_S, max(1.0, (before + size) / rate)) if rate else 1.0
+        waiting = sum(hold.size for hold in self._line)
+        return min(_MOST_S, max(1.0, waiting / rate)) if rate else 1.0
 
     def _show(self) -> None:
         self._metrics.buffered_bytes.set(self.held)

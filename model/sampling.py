@@ -14,12 +14,12 @@ from transformers import GenerationConfig
 
 from model.engine import InvalidParameter, ModelLoadError, SamplingParams
 from model.engine.errors import first_line
+from model.engine.loader import GENERATION_CONFIG
 from model.engine.sampling_params import MIN_REPETITION_PENALTY
 from model.errors import context_length_exceeded, from_engine
 from model.schemas import Sampling
 
 DEFAULT_MAX_TOKENS = 512
-FILE = "generation_config.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,8 @@ def load_defaults(model: str) -> SamplingDefaults:
     except OSError:
         return SamplingDefaults()
     except ValueError as error:
-        raise ModelLoadError(f"{model}: {FILE} cannot be used: {first_line(error)}") from error
+        said = first_line(error)
+        raise ModelLoadError(f"{model}: {GENERATION_CONFIG} cannot be used: {said}") from error
     return defaults_of(config)
 
 
@@ -117,4 +118,4 @@ def _number(config: Any, name: str, default: float, low: float, high: float) -> 
 
 
 def _wrong(name: str, kind: str, value: object) -> ModelLoadError:
-    return ModelLoadError(f"{FILE}: {name} must be {kind}, not {reprlib.repr(value)}")
+    return ModelLoadError(f"{GENERATION_CONFIG}: {name} must be {kind}, not {reprlib.repr(value)}")

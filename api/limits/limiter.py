@@ -165,17 +165,10 @@ class Limiter:
         """So many tokens beside those that the call has taken already, which are told as one where
         they do not fit. None when no tokens are limited. Raises as `take` does.
         """
-        before = {
-            (one.subject, one.name): one.cost
-            for one in taken.verdict.claims
-            if one.name != "requests_per_minute"
-        }
-        claims = [
-            Claim(one.subject, one.name, one.limit, tokens, one.period_s)
-            for one in taken.verdict.claims
-            if (one.subject, one.name) in before
-        ]
-        return await self._admitted(claims, (), before) if claims else None
+        first = [one for one in taken.verdict.claims if one.name != "requests_per_minute"]
+        before = {(one.subject, one.name): one.cost for one in first}
+        more = [replace(one, cost=tokens) for one in first]
+        return await self._admitted(more, (), before) if more else None
 
     async def _admitted(
         self,

@@ -71,5 +71,5 @@ async def client(tiny_host: Host) -> AsyncIterator[httpx.AsyncClient]:
 def address(tiny_model: Path) -> Iterator[Address]:
     app = create_app(settings_for(tiny_model, max_num_seqs=8, max_body_bytes=65_536))
     with served(app) as address:
-        wait_ready(address)
+        wait_ready(address.url)
         yield address

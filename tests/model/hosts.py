@@ -135,11 +135,11 @@ def served(app: FastAPI) -> Iterator[Address]:
         assert not thread.is_alive()
 
 
-def wait_ready(address: Address, seconds: float = 200.0) -> None:
+def wait_ready(url: str, seconds: float = 200.0) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         with contextlib.suppress(httpx.TransportError):
-            if httpx.get(f"{address.url}/readyz").status_code == 200:
+            if httpx.get(f"{url}/readyz").status_code == 200:
                 return
         time.sleep(0.02)
     raise AssertionError("the server did not get ready")

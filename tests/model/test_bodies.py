@@ -1,7 +1,6 @@
 """Bodies on their way and in memory: who has no key, who finds no room, who is late for the end."""
 
 import asyncio
-import contextlib
 import json
 import signal
 import socket
@@ -10,7 +9,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from model import body_reader
@@ -23,7 +21,7 @@ from model.errors import TooBusy
 from model.host import Host
 from model.predictor import Predictor
 from tests.model.fakes import FakeEngine, load_scripted, output
-from tests.model.hosts import byte_level, running, settings_for, until
+from tests.model.hosts import byte_level, running, settings_for, until, wait_ready
 from tests.model.test_process import PATIENCE_S, SERVING, Process
 from tests.ports import free_port
 
@@ -303,22 +301,12 @@ async def test_a_body_that_comes_whole_in_the_drain_is_read(app: Any, host: Host
     assert "connection" not in sending.headers
 
 
-def _wait_ready(port: int) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
-        with contextlib.suppress(httpx.TransportError):
-            if httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200:
-                return
-        time.sleep(0.05)
-    raise AssertionError("the server did not get ready")
-
-
 def test_a_process_does_not_wait_for_half_a_body() -> None:
     port = free_port()
     process = Process("-c", SERVING, str(port), PYTHONPATH=str(Path(__file__).parents[2]))
     try:
         process.wait_for("listening")
-        _wait_ready(port)
+        wait_ready(f"http://127.0.0.1:{port}")
         with socket.create_connection(("127.0.0.1", port), timeout=60) as sock:
             head = "POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"
             sock.sendall(head.encode() + b'{"user_pro')

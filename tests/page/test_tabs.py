@@ -91,6 +91,14 @@ def test_a_tab_that_is_looked_at_again_shows_what_came(site: Site, opener: Opene
     expect(second.answer).to_contain_text("interrupted")
 
 
+def answered(site: Site, opener: Opener) -> ChatPage:
+    """A question has its answer, and the page what it asks the server after it."""
+    chat = opener(site.url)
+    chat.ask("Capital of France?")
+    expect(chat.button("Edit question")).to_have_count(1)
+    return chat
+
+
 def test_a_chat_that_was_deleted_elsewhere_is_said(site: Site, opener: Opener) -> None:
     chat = opener(site.url)
     chat.ask("Capital of France?")
@@ -104,10 +112,7 @@ def test_a_chat_that_was_deleted_elsewhere_is_said(site: Site, opener: Opener) -
 def test_a_question_to_a_chat_that_was_deleted_elsewhere_begins_a_new_one(
     site: Site, opener: Opener
 ) -> None:
-    chat = opener(site.url)
-    chat.ask("Capital of France?")
-    # The answer, and what the page asks the server after it.
-    expect(chat.button("Edit question")).to_have_count(1)
+    chat = answered(site, opener)
     delete(site, chat)
     chat.send("Capital of Japan?")
     toast(chat, "What you asked since began a new one")
@@ -118,9 +123,7 @@ def test_a_question_to_a_chat_that_was_deleted_elsewhere_begins_a_new_one(
 
 
 def test_another_answer_of_a_chat_that_was_deleted_elsewhere(site: Site, opener: Opener) -> None:
-    chat = opener(site.url)
-    chat.ask("Capital of France?")
-    expect(chat.button("Edit question")).to_have_count(1)
+    chat = answered(site, opener)
     delete(site, chat)
     chat.button("Another answer").click()
     toast(chat, "This chat was deleted elsewhere")
